@@ -1,0 +1,153 @@
+"""The manifest of a policy bundle, `policy.yaml`: everything a runtime must know, declared.
+
+Nothing here is inferred from the weights. `vla_ros.policy.bundle` reads, verifies and writes bundles.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageInput(Model):
+    """One camera view. The graph's input `image.<role>` is uint8 [1, height, width, 3] when
+    dtype is uint8 (pixel normalisation is then inside the graph), or float32 normalised by
+    (x / 255 - mean) / std on the host. `fit`: stretch, or keep the aspect ratio and pad with zeros."""
+
+    role: str
+    height: PositiveInt
+    width: PositiveInt
+    kernel: Literal["nearest", "linear", "cubic", "area"]
+    fit: Literal["stretch", "pad_centre", "pad_left_top"]
+    colour: Literal["rgb", "bgr"]
+    dtype: Literal["uint8", "float32"]
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    @model_validator(mode="after")
+    def _scaled(self) -> ImageInput:
+        if (self.dtype == "float32") != (self.mean is not None and self.std is not None):
+            raise ValueError("mean and std are needed for float32 images, and only there")
+        return self
+
+
+class StateSlice(Model):
+    """A part of the state vector, in order. `signal` of arm slot `arm` (a role: the robot's arms are
+    matched in order)."""
+
+    arm: str
+    signal: Literal["joint_position", "tcp_position", "tcp_rot6d", "gripper_width"]
+    rot6d: Literal["columns", "columns_interleaved", "rows"] | None = None
+    size: PositiveInt
+
+
+class Prompt(Model):
+    """`template` holds `{instruction}`; the text is lower-cased if `lowercase`, tokenised by
+    `tokenizer` (a file of the bundle, Hugging Face tokenizers JSON) and padded with `pad_id` to
+    `max_tokens`. A longer prompt is refused."""
+
+    template: str
+    tokenizer: str
+    max_tokens: PositiveInt
+    pad_id: int
+    lowercase: bool
+
+
+class Inputs(Model):
+    images: list[ImageInput]
+    state: list[StateSlice]
+    prompt: Prompt
+    history: Literal[1]
+
+
+class ActionSlice(Model):
+    """A part of an action row. `reference` for tool poses: `eef_relative` is T0^-1 * Tk with T0 the
+    measured pose at the observation's time; `absolute` is in the arm's base frame."""
+
+    arm: str
+    signal: Literal["tcp_position", "tcp_rot6d", "gripper", "joint_position"]
+    size: PositiveInt
+    reference: Literal["eef_relative", "absolute"]
+    rot6d: Literal["columns", "columns_interleaved", "rows"] | None = None
+
+
+class GripperRule(Model):
+    """A gripper value v in [0, 1] with 1 = open when `open_is` is 1. It switches to open above
+    `threshold + hysteresis` and to closed below `threshold - hysteresis`, else it stays."""
+
+    open_is: Literal[0, 1]
+    threshold: float
+    hysteresis: Annotated[float, Field(ge=0)]
+
+
+class Outputs(Model):
+    """horizon rows, dt_s apart; row k (from 0) is due at stamp + (k + first_step) * dt_s."""
+
+    horizon: PositiveInt
+    dt_s: Annotated[float, Field(gt=0)]
+    first_step: Literal[0, 1]
+    action: list[ActionSlice]
+    gripper: GripperRule
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.action)
+
+
+class Normalisation(Model):
+    """q01/q99 to [-1, 1] where the statistics' `mask` is true; `clip_state`, `clip_action`: clip the
+    normalised value to [-1, 1] before use. `key`: the unnorm_key in `file`."""
+
+    kind: Literal["q01_q99"]
+    file: str
+    key: str
+    clip_state: bool
+    clip_action: bool
+
+
+class FlowMatching(Model):
+    """x goes from noise at t = 0 to data at t = 1 (direction `noise_to_data`) in `steps` equal Euler
+    steps: x += v(x, t) / steps, accumulated in float32 on the host."""
+
+    kind: Literal["flow_matching"]
+    direction: Literal["noise_to_data"]
+    steps: PositiveInt
+    noise_seed: int
+    rtc: Literal[False]
+
+
+class Graphs(Model):
+    """prefix: observation -> context tensors; step: (context tensors, x, t) -> velocity."""
+
+    prefix: str
+    step: str
+
+
+class LatencyMeasured(Model):
+    """Inference time measured at export, in ms, on `device`."""
+
+    device: str
+    p50_ms: float
+    p99_ms: float
+
+
+class Manifest(Model):
+    schema_version: Literal[1]
+    name: str
+    embodiment: str
+    arms: Annotated[list[str], Field(min_length=1)]
+    inputs: Inputs
+    outputs: Outputs
+    normalisation: Normalisation
+    sampler: FlowMatching
+    graphs: Graphs
+    parity: str
+    latency: LatencyMeasured
+    sha256: dict[str, str]

@@ -1,0 +1,22 @@
+"""Channel names: the one vocabulary for targets on `/vla/action_chunk` and `/vla/command`."""
+
+from __future__ import annotations
+
+POSITION_AXES = ("x", "y", "z")
+ORIENTATION_AXES = ("x", "y", "z", "w")
+
+
+def joint_channels(arm: str, joints: int) -> tuple[str, ...]:
+    """`arm/joint1` ... `arm/jointN`, in the order of the robot YAML's `joints`."""
+    return tuple(f"{arm}/joint{index + 1}" for index in range(joints))
+
+
+def tool_channels(arm: str) -> tuple[str, ...]:
+    """Seven channels of a tool pose: position x y z (m), orientation x y z w (unit quaternion)."""
+    position = tuple(f"{arm}/tcp/position.{axis}" for axis in POSITION_AXES)
+    return position + tuple(f"{arm}/tcp/orientation.{axis}" for axis in ORIENTATION_AXES)
+
+
+def gripper_channel(arm: str) -> str:
+    """The gripper's opening width in m."""
+    return f"{arm}/gripper"
