@@ -6,15 +6,14 @@ from setuptools import find_packages, setup
 
 NAME = "vla_ros"
 
-# export/, calibration/ and tests/benchmarks/ are top-level folders but import inside vla_ros.
+# export/, calibration/ and tests/benchmarks/ are top-level folders that import inside vla_ros: links
+# vla_ros/export -> ../export make that the same under pip, pip -e, colcon and colcon --symlink-install.
 packages = find_packages(include=["vla_ros", "vla_ros.*"])
-package_dir = {"vla_ros.export": "export", "vla_ros.export.demo": "export/demo"}
 
 setup(
     name=NAME,
     version="0.1.0",
-    packages=packages + list(package_dir),
-    package_dir=package_dir,
+    packages=packages,
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/vla_ros"]),
         ("share/vla_ros", ["package.xml"]),

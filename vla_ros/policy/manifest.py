@@ -98,6 +98,7 @@ class Outputs(Model):
 
     @property
     def size(self) -> int:
+        """K, the width of one action row."""
         return sum(part.size for part in self.action)
 
 

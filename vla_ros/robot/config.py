@@ -49,9 +49,7 @@ class JointLimits(Model):
             if low >= high:
                 raise ValueError(f"lower limit {low} is not below upper limit {high}")
             if max(abs(low), abs(high)) > 2 * math.pi + 1e-9:
-                raise ValueError(
-                    f"[{low}, {high}] goes beyond 2 pi rad; limits are in radians, not degrees"
-                )
+                raise ValueError(f"[{low}, {high}] goes beyond 2 pi rad; limits are in radians, not degrees")
         return value
 
 
@@ -132,9 +130,7 @@ class Arm(Model):
         for key, values in sized.items():
             if len(values) != count:
                 raise ValueError(f"{key}: {len(values)} values for {count} joints")
-        for name, angle, (low, high) in zip(
-            self.joints, self.home, self.limits.position, strict=True
-        ):
+        for name, angle, (low, high) in zip(self.joints, self.home, self.limits.position, strict=True):
             if not low <= angle <= high:
                 raise ValueError(f"home: {name} = {angle} rad is outside [{low}, {high}]")
         if getattr(self.drivers, self.driver) is None:
