@@ -45,8 +45,9 @@ JOINT_LIMITS: tuple[tuple[float, float], ...] = (
     (-3.0196, 3.0196),
 )
 
-# Position servo per joint: stiffness kp, damping kv. Both poles are real (overdamped) and the slow
-# one sits near kp/kv = 25 rad/s: a first-order lag of about 40 ms, like an impedance-controlled arm.
+# Position servo per joint: stiffness kp, damping kv, torque limit. Both poles are real (overdamped)
+# and the slow one sits near kp/kv = 25 rad/s: a first-order lag of about 40 ms, like an arm under
+# impedance control. Torque limits as in Franka's data sheet.
 _SERVO: tuple[tuple[float, float, float], ...] = (
     (4500.0, 180.0, 87.0),
     (4500.0, 180.0, 87.0),
@@ -76,7 +77,7 @@ def _quat_x(angle: float) -> str:
 
 
 def _look_at(position: tuple[float, float, float], target: tuple[float, float, float]) -> str:
-    """``xyaxes`` of a camera at ``position`` that looks at ``target`` with world z up in the image."""
+    """``xyaxes`` of a camera at ``position`` that looks at ``target``, world z up in the image."""
     forward = [t - p for p, t in zip(position, target, strict=True)]
     norm = math.sqrt(sum(f * f for f in forward))
     fx, fy, fz = (f / norm for f in forward)
@@ -134,9 +135,9 @@ def _hand() -> str:
         '<inertial pos="0 0 0.03" mass="0.7" diaginertia="0.001 0.0025 0.0017"/>'
         '<geom class="arm" type="box" pos="0 0 0.032" size="0.025 0.100 0.032" '
         'rgba="0.93 0.93 0.94 1"/>'
-        '<geom class="drawn" type="box" pos="0.052 0 0.012" size="0.012 0.045 0.012" '
+        '<geom class="drawn" type="box" pos="0.055 0 -0.004" size="0.030 0.045 0.004" '
         'rgba="0.25 0.25 0.27 1"/>'
-        f'<camera name="wrist" pos="0.07 0 0" fovy="76" '
+        f'<camera name="wrist" pos="0.085 0 0" fovy="76" '
         f'xyaxes="0 1 0 {math.cos(tilt):.9g} 0 {math.sin(tilt):.9g}"/>'
         f'<site name="fr3_hand_tcp" pos="0 0 {TCP_OFFSET}" size="0.002" rgba="0 0 0 0"/>'
         f"{_finger(0)}{_finger(1)}</body>"

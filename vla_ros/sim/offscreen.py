@@ -1,7 +1,7 @@
-"""Offscreen rendering with an OpenGL platform that is opened only when the first image is asked for.
+"""Offscreen rendering whose OpenGL platform is opened only when the first image is asked for.
 
-``mujoco.Renderer`` takes its platform from ``MUJOCO_GL`` when mujoco is imported and otherwise wants
-a display. Here the platform is chosen at run time, so that physics needs no OpenGL at all and no
+``mujoco.Renderer`` takes its platform from ``MUJOCO_GL`` when mujoco is imported and otherwise
+wants a display. Here the platform is chosen at run time, so that physics needs no OpenGL at all and no
 environment variable has to be set: EGL, then OSMesa; ``MUJOCO_GL`` narrows the choice.
 """
 

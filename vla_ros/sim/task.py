@@ -83,8 +83,8 @@ def draw_scene(seed: int) -> Scene:
 class PickTask:
     """Judge of one episode. Feed it block heights; it never looks at the robot.
 
-    Success: the named block's centre is at least 0.10 m above its resting height for 0.5 s without a
-    break. Failure: any other block rises by more than 0.03 m (``wrong_block``), or 15 s pass
+    Success: the named block's centre is at least 0.10 m above its resting height for 0.5 s without
+    a break. Failure: any other block rises by more than 0.03 m (``wrong_block``), or 15 s pass
     (``timeout``). The first verdict is final.
     """
 

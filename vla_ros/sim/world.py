@@ -64,7 +64,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class CameraInfo:
-    """Pinhole intrinsics of an image, in pixels; no distortion. ``frame`` names the optical frame."""
+    """Pinhole intrinsics in pixels, no distortion; ``frame`` names the optical frame."""
 
     width: int
     height: int
@@ -200,7 +200,7 @@ class World:
 
     @property
     def tcp_pose(self) -> FloatArray:
-        """Pose of ``fr3_hand_tcp`` in the arm's base frame, float64 [4, 4], at the current joints."""
+        """Pose of ``fr3_hand_tcp`` in the arm's base frame at the current joints, float64 [4, 4]."""
         mujoco.mj_kinematics(self.model, self.data)
         pose = np.eye(4)
         pose[:3, :3] = self.data.site_xmat[self._tcp].reshape(3, 3)
