@@ -1,0 +1,1 @@
+"""Trials, their statistics, and the report a person reads."""
