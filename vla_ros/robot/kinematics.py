@@ -1,0 +1,289 @@
+"""Forward and inverse kinematics of one arm, from its URDF, with pinocchio.
+
+All poses are 4x4 float64 transforms of the tool frame in the arm's base frame (m, rad); joint vectors
+are in the order of the robot YAML's `joints` (rad for revolute joints, m for prismatic ones). Joints
+that the YAML does not name (fingers, another arm) are held at zero.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pinocchio as pin
+from numpy.typing import ArrayLike, NDArray
+
+from vla_ros.errors import KinematicsError
+from vla_ros.types import FloatArray
+
+# A solution within these is good enough to command; the solver itself aims a hundred times lower.
+POSITION_TOLERANCE = 1e-4
+ROTATION_TOLERANCE = 1e-3
+_POSITION_GOAL = 1e-6
+_ROTATION_GOAL = 1e-5
+
+# 1 mm of position weighs as much as 10 mrad of rotation.
+_POSITION_WEIGHT = 10.0
+# Floor of the Levenberg-Marquardt damping: bounds the step near a singularity, and is small enough
+# (against squared singular values of 0.05 and more elsewhere) not to slow convergence.
+_DAMPING = 1e-4
+# Largest joint step of one iteration, rad: the linearisation holds no further.
+_STEP = 0.3
+_ITERATIONS = 60
+# Pull towards the posture, per call: a share of the distance and never more than so many rad, so that
+# at 100 Hz the elbow returns within about a second and never faster than 0.3 rad/s.
+_POSTURE_GAIN = 0.02
+_POSTURE_STEP = 0.003
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Joints that bring the tool to a target, or as near as was found.
+
+    q: float64 [J]; position_error: m; rotation_error: rad, both of `forward(q)` against the target.
+    """
+
+    q: FloatArray
+    position_error: float
+    rotation_error: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether the target is met within 0.1 mm and 1 mrad."""
+        return self.position_error <= POSITION_TOLERANCE and self.rotation_error <= ROTATION_TOLERANCE
+
+
+class Kinematics:
+    """The chain from `base_frame` to `tool_frame` over `joints`.
+
+    lower, upper, velocity: float64 [J], the URDF's limits (rad, rad/s); a `continuous` joint counts as
+    limited to +-2 pi. Not thread-safe: one object per thread.
+
+    Raises KinematicsError when the URDF does not hold the joints or frames, when a named joint does
+    not move in one direction, or when the base frame itself moves with the named joints.
+    """
+
+    def __init__(self, urdf_xml: str, joints: Sequence[str], base_frame: str, tool_frame: str) -> None:
+        self.joints = tuple(joints)
+        self.base_frame = base_frame
+        self.tool_frame = tool_frame
+        try:
+            full = pin.buildModelFromXML(_bounded_continuous_joints(urdf_xml))
+        except (ElementTree.ParseError, ValueError, RuntimeError) as error:
+            raise KinematicsError(f"the URDF cannot be read: {error}") from error
+        for name in self.joints:
+            if not full.existJointName(name):
+                known = [known for known in full.names if known != "universe"]
+                raise KinematicsError(f"the URDF has no movable joint '{name}'; it has {known}")
+        for frame in (base_frame, tool_frame):
+            if not full.existFrame(frame):
+                raise KinematicsError(
+                    f"the URDF has no frame '{frame}'; it has {[known.name for known in full.frames]}"
+                )
+        held = [index for index in range(1, full.njoints) if full.names[index] not in self.joints]
+        self._model = pin.buildReducedModel(full, held, pin.neutral(full))
+        model = self._model
+        if model.nq != len(self.joints) or model.nv != len(self.joints):
+            raise KinematicsError(f"one of {list(self.joints)} is not a revolute or prismatic joint")
+        # pinocchio orders joints by the tree; the YAML orders them as it likes.
+        self._order = np.array([model.joints[model.getJointId(name)].idx_q for name in self.joints])
+        self.lower: FloatArray = np.array(model.lowerPositionLimit)[self._order]
+        self.upper: FloatArray = np.array(model.upperPositionLimit)[self._order]
+        self.velocity: FloatArray = np.array(model.velocityLimit)[self._order]
+
+        self._data = model.createData()
+        self._tool = model.getFrameId(tool_frame)
+        base = model.getFrameId(base_frame)
+        if model.frames[base].parentJoint != 0:
+            raise KinematicsError(f"base_frame '{base_frame}' moves with the joints {list(self.joints)}")
+        if not set(model.supports[model.frames[self._tool].parentJoint]) >= set(range(1, model.njoints)):
+            raise KinematicsError(
+                f"not all of {list(self.joints)} lie between '{base_frame}' and tool_frame '{tool_frame}'"
+            )
+        base_to_world = model.frames[base].placement
+        self._rotation: FloatArray = np.array(base_to_world.rotation.T)
+        self._origin: FloatArray = np.array(base_to_world.translation)
+        self._q_model: FloatArray = np.zeros(len(self.joints))
+
+    def forward(self, q: ArrayLike) -> FloatArray:
+        """Pose of the tool in the base frame, 4x4, for joints q [J].
+
+        Raises KinematicsError on a wrong length or a number that is not finite.
+        """
+        self._q_model[self._order] = self._checked(q)
+        pin.framesForwardKinematics(self._model, self._data, self._q_model)
+        return self._tool_pose()
+
+    def jacobian(self, q: ArrayLike) -> FloatArray:
+        """6xJ: tool velocity (linear m/s, then angular rad/s, along the base frame's axes) per joint rate.
+
+        Raises KinematicsError on a wrong length or a number that is not finite.
+        """
+        return self._pose_and_jacobian(self._checked(q))[1]
+
+    def inverse(
+        self,
+        target: ArrayLike,
+        q_start: ArrayLike,
+        lower: ArrayLike,
+        upper: ArrayLike,
+        posture: ArrayLike | None = None,
+    ) -> Solution:
+        """Joints within [lower, upper] that bring the tool to `target`, starting from q_start.
+
+        Levenberg-Marquardt with the damping of Sugihara (IEEE T-RO 27(5), 2011: proportional to the
+        squared error, plus a floor): steps stay bounded near singularities and for targets out of
+        reach, where the nearest pose found is returned with its errors. Check `Solution.reached`.
+        Joints that meet a limit stay there while the others make up for them.
+
+        Call it once per tick with the previous command as q_start. `lower` and `upper` may be any box:
+        the limits cut down to what the velocity limits allow in this tick give the best pose that can
+        be had in time. With `posture` [J], the redundant motion drifts towards it a little per call;
+        without, a pose that is already met returns q_start unchanged.
+
+        target: 4x4, tool in base frame. Raises KinematicsError on a wrong shape, a number that is not
+        finite, a target that is no rigid transform, or lower > upper. A q_start outside the box is
+        first moved to its edge.
+        """
+        goal = np.asarray(target, dtype=np.float64)
+        low, high = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
+        self._check_target(goal, low, high)
+        q = np.minimum(np.maximum(self._checked(q_start), low), high)
+        pull = None if posture is None else self._pull(self._checked(posture), q)
+
+        best = q
+        best_cost = np.inf
+        best_errors = (np.inf, np.inf)
+        damping_scale = 0.5
+        for _ in range(_ITERATIONS):
+            pose, jacobian = self._pose_and_jacobian(q)
+            error = np.empty(6)
+            error[:3] = goal[:3, 3] - pose[:3, 3]
+            error[3:] = pin.log3(goal[:3, :3] @ pose[:3, :3].T)
+            errors = (float(np.sqrt(error[:3] @ error[:3])), float(np.sqrt(error[3:] @ error[3:])))
+            error[:3] *= _POSITION_WEIGHT
+            jacobian[:3] *= _POSITION_WEIGHT
+            cost = float(error @ error)
+            if cost < best_cost:
+                stalled = cost > 0.999999 * best_cost
+                best, best_cost, best_errors = q, cost, errors
+                damping_scale = max(damping_scale * 0.5, 1e-3)
+            else:
+                # Further away than before: go back and step more carefully.
+                stalled = damping_scale > 1e3
+                damping_scale *= 10.0
+            if pull is None and (stalled or (errors[0] <= _POSITION_GOAL and errors[1] <= _ROTATION_GOAL)):
+                break
+            step = _step(jacobian, error, damping_scale * cost + _DAMPING, pull, low - q, high - q)
+            if pull is not None:
+                # The pull belongs to this call's first step only; the ones after it correct for it, so
+                # the pose before it does not compete for being the best.
+                pull, best_cost = None, np.inf
+            elif not np.any(step):
+                break
+            q = np.minimum(np.maximum(q + step, low), high)
+        return Solution(np.array(best), *best_errors)
+
+    def _checked(self, q: ArrayLike) -> FloatArray:
+        values = np.asarray(q, dtype=np.float64)
+        if values.shape != (len(self.joints),):
+            raise KinematicsError(f"expected {len(self.joints)} joint positions, found shape {values.shape}")
+        if not np.isfinite(values).all():
+            raise KinematicsError(f"joint positions are not finite: {values.tolist()}")
+        return values
+
+    def _check_target(self, goal: FloatArray, low: FloatArray, high: FloatArray) -> None:
+        if goal.shape != (4, 4) or not np.isfinite(goal).all():
+            raise KinematicsError(f"target is not a finite 4x4 pose: {goal.tolist()}")
+        rotation = goal[:3, :3]
+        gram = rotation @ rotation.T
+        gram[0, 0] -= 1.0
+        gram[1, 1] -= 1.0
+        gram[2, 2] -= 1.0
+        determinant = np.dot(np.cross(rotation[0], rotation[1]), rotation[2])
+        if np.abs(gram).max() > 1e-6 or determinant < 0 or goal[3].tolist() != [0, 0, 0, 1]:
+            raise KinematicsError(f"target is not a rigid transform: {goal.tolist()}")
+        shape = (len(self.joints),)
+        # `not (<=)` also catches NaN.
+        if low.shape != shape or high.shape != shape or not (low <= high).all():
+            raise KinematicsError(f"limits are not {shape[0]} ordered pairs: {low.tolist()}, {high.tolist()}")
+
+    @staticmethod
+    def _pull(posture: FloatArray, q: FloatArray) -> FloatArray:
+        pull = _POSTURE_GAIN * (posture - q)
+        largest = np.abs(pull).max()
+        return pull * (_POSTURE_STEP / largest) if largest > _POSTURE_STEP else pull
+
+    def _pose_and_jacobian(self, q: FloatArray) -> tuple[FloatArray, FloatArray]:
+        self._q_model[self._order] = q
+        raw = pin.computeFrameJacobian(
+            self._model, self._data, self._q_model, self._tool, pin.LOCAL_WORLD_ALIGNED
+        )
+        jacobian = np.empty((6, len(self.joints)))
+        jacobian[:3] = self._rotation @ raw[:3, self._order]
+        jacobian[3:] = self._rotation @ raw[3:, self._order]
+        return self._tool_pose(), jacobian
+
+    def _tool_pose(self) -> FloatArray:
+        placement = self._data.oMf[self._tool]
+        pose = np.zeros((4, 4))
+        pose[:3, :3] = self._rotation @ placement.rotation
+        pose[:3, 3] = self._rotation @ (placement.translation - self._origin)
+        pose[3, 3] = 1.0
+        return pose
+
+
+def _step(
+    jacobian: FloatArray,
+    error: FloatArray,
+    damping: float,
+    pull: FloatArray | None,
+    low: FloatArray,
+    high: FloatArray,
+) -> FloatArray:
+    """Minimise |J d - e|^2 + damping |d - pull|^2 for d [J] within [low, high], at most _STEP per joint.
+
+    In the null space of J this is `pull` itself. Joints whose free solution leaves the box are put on
+    its edge, one set after the other, and the rest is solved again.
+    """
+    hessian = jacobian.T @ jacobian
+    hessian.flat[:: len(hessian) + 1] += damping
+    gradient = jacobian.T @ error
+    if pull is not None:
+        gradient += damping * pull
+    step = np.asarray(np.linalg.solve(hessian, gradient), dtype=np.float64)
+    outside = (step < low) | (step > high)
+    if outside.any():
+        fixed: NDArray[np.bool_] = np.zeros(len(step), dtype=bool)
+        while outside.any() and not fixed.all():
+            fixed |= outside
+            step = np.minimum(np.maximum(step, low), high)
+            free = ~fixed
+            if free.any():
+                rest = gradient[free] - hessian[np.ix_(free, fixed)] @ step[fixed]
+                step[free] = np.linalg.solve(hessian[np.ix_(free, free)], rest)
+            outside = free & ((step < low) | (step > high))
+    largest = np.abs(step).max()
+    return step * (_STEP / largest) if largest > _STEP else step
+
+
+def _bounded_continuous_joints(urdf_xml: str) -> str:
+    """The URDF with each `continuous` joint made revolute within +-2 pi.
+
+    pinocchio holds a continuous joint as (cos, sin); the drivers, the YAML and the policies count its
+    angle as one number.
+    """
+    root = ElementTree.fromstring(urdf_xml)
+    changed = False
+    for joint in root.iter("joint"):
+        if joint.get("type") == "continuous":
+            limit = joint.find("limit")
+            if limit is None:
+                limit = ElementTree.SubElement(joint, "limit", effort="0", velocity="0")
+            limit.set("lower", repr(-2 * np.pi))
+            limit.set("upper", repr(2 * np.pi))
+            joint.set("type", "revolute")
+            changed = True
+    return ElementTree.tostring(root, encoding="unicode") if changed else urdf_xml
