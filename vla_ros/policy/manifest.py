@@ -9,7 +9,21 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+SCHEMA_VERSION = 1
 PositiveInt = Annotated[int, Field(gt=0)]
+Rot6d = Literal["columns", "columns_interleaved", "rows"]
+
+# Values per signal; joint positions have as many as the arm has joints.
+SIGNAL_SIZES = {"tcp_position": 3, "tcp_rot6d": 6, "gripper": 1, "gripper_width": 1}
+
+
+def _check_slice(signal: str, size: int, rot6d: str | None) -> None:
+    """Raise ValueError when a slice's size or rotation layout does not fit its signal."""
+    expected = SIGNAL_SIZES.get(signal, size)
+    if size != expected:
+        raise ValueError(f"{signal} has {expected} values, not {size}")
+    if (signal == "tcp_rot6d") != (rot6d is not None):
+        raise ValueError("rot6d (the layout) is needed for tcp_rot6d, and only there")
 
 
 class Model(BaseModel):
@@ -44,14 +58,19 @@ class StateSlice(Model):
 
     arm: str
     signal: Literal["joint_position", "tcp_position", "tcp_rot6d", "gripper_width"]
-    rot6d: Literal["columns", "columns_interleaved", "rows"] | None = None
+    rot6d: Rot6d | None = None
     size: PositiveInt
+
+    @model_validator(mode="after")
+    def _fits(self) -> StateSlice:
+        _check_slice(self.signal, self.size, self.rot6d)
+        return self
 
 
 class Prompt(Model):
     """`template` holds `{instruction}`; the text is lower-cased if `lowercase`, tokenised by
     `tokenizer` (a file of the bundle, Hugging Face tokenizers JSON) and padded with `pad_id` to
-    `max_tokens`. A longer prompt is refused."""
+    `max_tokens` on the right. A longer prompt is refused."""
 
     template: str
     tokenizer: str
@@ -59,12 +78,30 @@ class Prompt(Model):
     pad_id: int
     lowercase: bool
 
+    @model_validator(mode="after")
+    def _has_place(self) -> Prompt:
+        if self.template.count("{instruction}") != 1:
+            raise ValueError("template: holds {instruction} exactly once")
+        return self
+
 
 class Inputs(Model):
     images: list[ImageInput]
     state: list[StateSlice]
     prompt: Prompt
     history: Literal[1]
+
+    @property
+    def state_size(self) -> int:
+        """Width of the state vector."""
+        return sum(part.size for part in self.state)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Inputs:
+        roles = [image.role for image in self.images]
+        if len(set(roles)) != len(roles):
+            raise ValueError(f"images: a role appears twice in {roles}")
+        return self
 
 
 class ActionSlice(Model):
@@ -75,7 +112,14 @@ class ActionSlice(Model):
     signal: Literal["tcp_position", "tcp_rot6d", "gripper", "joint_position"]
     size: PositiveInt
     reference: Literal["eef_relative", "absolute"]
-    rot6d: Literal["columns", "columns_interleaved", "rows"] | None = None
+    rot6d: Rot6d | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> ActionSlice:
+        _check_slice(self.signal, self.size, self.rot6d)
+        if self.reference == "eef_relative" and not self.signal.startswith("tcp_"):
+            raise ValueError(f"{self.signal} cannot be eef_relative")
+        return self
 
 
 class GripperRule(Model):
@@ -152,3 +196,21 @@ class Manifest(Model):
     parity: str
     latency: LatencyMeasured
     sha256: dict[str, str]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """{manifest key: name of the file it needs}."""
+        return {
+            "graphs.prefix": self.graphs.prefix,
+            "graphs.step": self.graphs.step,
+            "normalisation.file": self.normalisation.file,
+            "inputs.prompt.tokenizer": self.inputs.prompt.tokenizer,
+            "parity": self.parity,
+        }
+
+    @model_validator(mode="after")
+    def _arms_declared(self) -> Manifest:
+        used = {part.arm for part in self.inputs.state} | {part.arm for part in self.outputs.action}
+        if not used <= set(self.arms):
+            raise ValueError(f"arms: {self.arms} lacks {sorted(used - set(self.arms))}, which slices use")
+        return self

@@ -1,0 +1,255 @@
+"""A tiny bundle with real ONNX graphs (random weights), for tests that need a policy but no skill.
+
+Its network computes goal = tanh(features(inputs) W) and velocity = goal - x, so one Euler step from any
+noise gives exactly the goal: tests can tell what went in.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from vla_ros.policy.bundle import Bundle, write_bundle
+from vla_ros.policy.parity import ParityCase, parity_bytes
+
+WORDS = tuple("pick up the a block cube red green blue yellow purple orange grab and lift it".split(" "))  # noqa: SIM905
+    "pick",
+    "up",
+    "the",
+    "a",
+    "block",
+    "cube",
+    "red",
+    "green",
+    "blue",
+    "yellow",
+    "purple",
+    "orange",
+    "grab",
+    "and",
+    "lift",
+    "it",
+]
+STATE = [
+    {"arm": "arm", "signal": "tcp_position", "size": 3},
+    {"arm": "arm", "signal": "tcp_rot6d", "rot6d": "columns", "size": 6},
+    {"arm": "arm", "signal": "gripper_width", "size": 1},
+]
+ACTION = [
+    {"arm": "arm", "signal": "tcp_position", "size": 3, "reference": "eef_relative"},
+    {
+        "arm": "arm",
+        "signal": "tcp_rot6d",
+        "size": 6,
+        "reference": "eef_relative",
+        "rot6d": "columns",
+    },
+    {"arm": "arm", "signal": "gripper", "size": 1, "reference": "absolute"},
+]
+
+
+def image_input(role: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "role": role,
+        "height": 96,
+        "width": 128,
+        "kernel": "area",
+        "fit": "stretch",
+        "colour": "rgb",
+        "dtype": "uint8",
+        **changes,
+    }
+
+
+def manifest_fields(roles: tuple[str, ...] = ("front", "wrist")) -> dict[str, Any]:
+    """The manifest without sha256, as plain values."""
+    fields = {
+        "schema_version": 1,
+        "name": "tiny",
+        "embodiment": "franka_fr3",
+        "arms": ["arm"],
+        "inputs": {
+            "images": [image_input(role) for role in roles],
+            "state": STATE,
+            "prompt": {
+                "template": "{instruction}",
+                "tokenizer": "tokenizer.json",
+                "max_tokens": 16,
+                "pad_id": 0,
+                "lowercase": True,
+            },
+            "history": 1,
+        },
+        "outputs": {
+            "horizon": 16,
+            "dt_s": 0.1,
+            "first_step": 1,
+            "action": ACTION,
+            "gripper": {"open_is": 1, "threshold": 0.5, "hysteresis": 0.1},
+        },
+        "normalisation": {
+            "kind": "q01_q99",
+            "file": "dataset_statistics.json",
+            "key": "tiny",
+            "clip_state": True,
+            "clip_action": False,
+        },
+        "sampler": {
+            "kind": "flow_matching",
+            "direction": "noise_to_data",
+            "steps": 4,
+            "noise_seed": 7,
+            "rtc": False,
+        },
+        "graphs": {"prefix": "prefix.onnx", "step": "step.onnx"},
+        "parity": "parity.npz",
+        "latency": {"device": "test", "p50_ms": 1.0, "p99_ms": 2.0},
+    }
+    return copy.deepcopy(fields)
+
+
+def _tensor(name: str, values: np.ndarray) -> onnx.TensorProto:
+    return numpy_helper.from_array(values, name)
+
+
+def _model(nodes: list, inputs: list, outputs: list, initialisers: list) -> bytes:
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, initialisers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def prefix_graph(fields: dict[str, Any], horizon_shift: int = 0) -> bytes:
+    """Image means, token mean and state through one random layer."""
+    inputs_ = fields["inputs"]
+    horizon = fields["outputs"]["horizon"] + horizon_shift
+    width = sum(part["size"] for part in fields["outputs"]["action"])
+    state = sum(part["size"] for part in inputs_["state"])
+    nodes, inputs, features = [], [], []
+    for image in inputs_["images"]:
+        name = f"image.{image['role']}"
+        kind = TensorProto.UINT8 if image["dtype"] == "uint8" else TensorProto.FLOAT
+        inputs.append(helper.make_tensor_value_info(name, kind, [1, image["height"], image["width"], 3]))
+        nodes += [
+            helper.make_node("Cast", [name], [f"{name}.f"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", [f"{name}.f", "axes"], [f"{name}.m"], keepdims=0),
+            helper.make_node("Div", [f"{name}.m", "scale"], [f"{name}.s"]),
+        ]
+        features.append(f"{name}.s")
+    tokens = inputs_["prompt"]["max_tokens"]
+    inputs.append(helper.make_tensor_value_info("tokens", TensorProto.INT64, [1, tokens]))
+    inputs.append(helper.make_tensor_value_info("state", TensorProto.FLOAT, [1, state]))
+    nodes += [
+        helper.make_node("Cast", ["tokens"], ["tokens.f"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["tokens.f", "vocabulary"], ["tokens.s"]),
+        helper.make_node("Concat", [*features, "tokens.s", "state"], ["features"], axis=1),
+        helper.make_node("MatMul", ["features", "weights"], ["flat"]),
+        helper.make_node("Tanh", ["flat"], ["squashed"]),
+        helper.make_node("Reshape", ["squashed", "shape"], ["goal"]),
+    ]
+    rng = np.random.default_rng(0)
+    size = 3 * len(features) + tokens + state
+    initialisers = [
+        _tensor("axes", np.array([1, 2], np.int64)),
+        _tensor("scale", np.float32(255)),
+        _tensor("vocabulary", np.float32(len(WORDS) + 2)),
+        _tensor("weights", rng.normal(0, 0.3, (size, horizon * width)).astype(np.float32)),
+        _tensor("shape", np.array([1, horizon, width], np.int64)),
+    ]
+    goal = helper.make_tensor_value_info("goal", TensorProto.FLOAT, [1, horizon, width])
+    return _model(nodes, inputs, [goal], initialisers)
+
+
+def step_graph(fields: dict[str, Any], horizon_shift: int = 0, gain: float = 1.0) -> bytes:
+    """velocity = gain * (goal - x); `gain` may be NaN to test what is done with it."""
+    shape = [1, fields["outputs"]["horizon"] + horizon_shift]
+    shape.append(sum(part["size"] for part in fields["outputs"]["action"]))
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, size)
+        for name, size in (("goal", shape), ("x", shape), ("t", [1]))
+    ]
+    nodes = [
+        helper.make_node("Sub", ["goal", "x"], ["difference"]),
+        helper.make_node("Mul", ["t", "zero"], ["nothing"]),
+        helper.make_node("Add", ["difference", "nothing"], ["sum"]),
+        helper.make_node("Mul", ["sum", "gain"], ["velocity"]),
+    ]
+    output = helper.make_tensor_value_info("velocity", TensorProto.FLOAT, shape)
+    initialisers = [_tensor("zero", np.float32(0)), _tensor("gain", np.float32(gain))]
+    return _model(nodes, inputs, [output], initialisers)
+
+
+def tokenizer_json() -> bytes:
+    vocabulary = {"[PAD]": 0, "[UNK]": 1, **{word: i + 2 for i, word in enumerate(WORDS)}}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer.to_str().encode()
+
+
+def statistics(fields: dict[str, Any]) -> dict[str, Any]:
+    """Small motions around the present pose; the gripper passes through unnormalised."""
+    action = {
+        "q01": [-0.05, -0.05, -0.05, 0.9, -0.1, -0.1, -0.1, 0.9, -0.1, 0.0],
+        "q99": [0.05, 0.05, 0.05, 1.0, 0.1, 0.1, 0.1, 1.0, 0.1, 1.0],
+        "mask": [True] * 9 + [False],
+    }
+    proprio = {
+        "q01": [0.2, -0.4, 0.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 0.0],
+        "q99": [0.7, 0.4, 0.7, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.08],
+        "mask": [True] * 10,
+    }
+    return {fields["normalisation"]["key"]: {"action": action, "proprio": proprio}}
+
+
+def bundle_files(fields: dict[str, Any], gain: float = 1.0) -> dict[str, bytes | Path]:
+    """Every file of the bundle, with a parity case computed by numpy from the same weights."""
+    prefix, step = prefix_graph(fields), step_graph(fields, gain=gain)
+    return {
+        "prefix.onnx": prefix,
+        "step.onnx": step,
+        "tokenizer.json": tokenizer_json(),
+        "dataset_statistics.json": json.dumps(statistics(fields)).encode(),
+        "parity.npz": parity_bytes([parity_case(fields, prefix)], 1e-4),
+    }
+
+
+def parity_case(fields: dict[str, Any], prefix: bytes) -> ParityCase:
+    rng = np.random.default_rng(1)
+    inputs: dict[str, np.ndarray] = {}
+    features = []
+    for image in fields["inputs"]["images"]:
+        shape = (1, image["height"], image["width"], 3)
+        pixels = rng.integers(0, 256, shape, np.uint8)
+        if image["dtype"] == "float32":
+            pixels = pixels.astype(np.float32)
+        inputs[f"image.{image['role']}"] = pixels
+        features.append(pixels.astype(np.float64).mean((1, 2)) / 255)
+    tokens = np.zeros((1, fields["inputs"]["prompt"]["max_tokens"]), np.int64)
+    tokens[0, :3] = [2, 3, 4]
+    state = rng.normal(0, 0.3, (1, sum(part["size"] for part in fields["inputs"]["state"])))
+    inputs |= {"tokens": tokens, "state": state.astype(np.float32)}
+    weights = next(
+        numpy_helper.to_array(item)
+        for item in onnx.load_from_string(prefix).graph.initializer
+        if item.name == "weights"
+    )
+    vector = np.concatenate([*features, tokens / (len(WORDS) + 2), inputs["state"]], axis=1)
+    horizon = fields["outputs"]["horizon"]
+    goal = np.tanh(vector @ weights.astype(np.float64)).reshape(horizon, -1)
+    noise = rng.normal(size=goal.shape).astype(np.float32)
+    remaining = (1 - 1 / fields["sampler"]["steps"]) ** fields["sampler"]["steps"]
+    expected = goal + remaining * (noise - goal)
+    return ParityCase(inputs, noise, expected.astype(np.float32))
+
+
+def write_tiny_bundle(directory: Path, gain: float = 1.0, **changes: Any) -> Bundle:
+    """`changes`: top-level manifest keys to replace."""
+    fields = {**manifest_fields(), **changes}
+    return write_bundle(directory, fields, bundle_files(fields, gain))
