@@ -1,0 +1,1 @@
+"""RawChunk -> ActionChunk -> targets: normalisation, rotations, frames, grippers, scheduling."""
