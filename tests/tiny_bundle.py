@@ -19,24 +19,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from vla_ros.policy.bundle import Bundle, write_bundle
 from vla_ros.policy.parity import ParityCase, parity_bytes
 
-WORDS = tuple("pick up the a block cube red green blue yellow purple orange grab and lift it".split(" "))  # noqa: SIM905
-    "pick",
-    "up",
-    "the",
-    "a",
-    "block",
-    "cube",
-    "red",
-    "green",
-    "blue",
-    "yellow",
-    "purple",
-    "orange",
-    "grab",
-    "and",
-    "lift",
-    "it",
-]
+WORDS = ("pick", "up", "the", "a", "block", "cube", "grab", "and", "lift", "it")
+WORDS += ("red", "green", "blue", "yellow", "purple", "orange")
 STATE = [
     {"arm": "arm", "signal": "tcp_position", "size": 3},
     {"arm": "arm", "signal": "tcp_rot6d", "rot6d": "columns", "size": 6},
