@@ -76,7 +76,7 @@ def read_episode(path: Path, robot: Robot) -> Episode:
         known = {*samples, *camera_of, *texts, ACTION_CHUNK}
         connections = [each for each in reader.connections if each.topic in known]
         for connection, received_ns, cdr in reader.messages(connections):
-            message = store.deserialize_cdr(cdr, connection.msgtype)
+            message: Any = store.deserialize_cdr(cdr, connection.msgtype)
             topic = connection.topic
             if topic in samples:
                 samples[topic].append((_stamp(message.header), message))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -9,7 +11,11 @@ from vla_ros.recording.mcap_file import typestore
 
 JPEG_QUALITY = 85
 # encoding: channels, and what makes it OpenCV's order.
-_TO_OPENCV = {"rgb8": (3, cv2.COLOR_RGB2BGR), "bgr8": (3, None), "mono8": (1, None)}
+_TO_OPENCV: dict[str, tuple[int, int | None]] = {
+    "rgb8": (3, cv2.COLOR_RGB2BGR),
+    "bgr8": (3, None),
+    "mono8": (1, None),
+}
 
 
 def image_to_jpeg(cdr: bytes, quality: int = JPEG_QUALITY) -> bytes:
@@ -21,7 +27,7 @@ def image_to_jpeg(cdr: bytes, quality: int = JPEG_QUALITY) -> bytes:
         ValueError: an encoding without a JPEG form, or fewer bytes than height x step.
     """
     store = typestore()
-    image = store.deserialize_cdr(cdr, "sensor_msgs/msg/Image")
+    image: Any = store.deserialize_cdr(cdr, "sensor_msgs/msg/Image")
     if image.encoding not in _TO_OPENCV:
         raise ValueError(
             f"image encoding '{image.encoding}' has no JPEG form; known: {', '.join(_TO_OPENCV)}"
