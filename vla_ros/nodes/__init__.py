@@ -1,0 +1,1 @@
+"""One thin rclpy node per process, and what they share."""
