@@ -219,14 +219,14 @@ def make_wheel(name: str, staging: Path, folder: Path) -> Path:
 
     That folder is on the library path which the rclpy wheels set at start, so nothing has to be sourced.
     """
-    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    tag = f"{python}-{python}-{sysconfig.get_platform().replace('-', '_')}"
     distribution = f"vla_ros_{name}"
     info = f"{distribution}-{VERSION}.dist-info"
-    wheel = folder / f"{distribution}-{VERSION}-{tag}-{tag}-{sysconfig.get_platform().replace('-', '_')}.whl"
-    contents: dict[str, bytes] = {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {VERSION}\n".encode(),
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: vla_ros\nRoot-Is-Purelib: false\nTag: {wheel.stem[len(distribution) + len(VERSION) + 2 :]}\n".encode(),
-    }
+    wheel = folder / f"{distribution}-{VERSION}-{tag}.whl"
+    metadata = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {VERSION}\n"
+    about = f"Wheel-Version: 1.0\nGenerator: vla_ros\nRoot-Is-Purelib: false\nTag: {tag}\n"
+    contents = {f"{info}/METADATA": metadata.encode(), f"{info}/WHEEL": about.encode()}
     data = f"{distribution}-{VERSION}.data/data"
     for module in staging.glob(f"**/site-packages/{name}"):
         for file in module.rglob("*"):

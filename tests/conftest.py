@@ -1,0 +1,31 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import Starter, claimed_domain
+
+
+@pytest.fixture
+def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A ROS domain of this test's own, on this machine only, set in the environment."""
+    with claimed_domain() as domain:
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+        monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        if os.environ.get("ROS_DISTRO") == "humble":  # older than the discovery range
+            monkeypatch.setenv("ROS_LOCALHOST_ONLY", "1")
+        yield domain
+
+
+@pytest.fixture
+def start_process() -> Iterator[Starter]:
+    """`start_process(argv, name=..., ENV="...")`, `start_process.node("sim_node", "-p", "robot:=x")`."""
+    starter = Starter()
+    try:
+        yield starter
+    finally:
+        starter.end()

@@ -1,0 +1,171 @@
+"""The processes of the graph, and how they are started, watched and ended together.
+
+`table()` is the one list that both `vla up` and the launch files read. `Supervisor` runs such a list: each
+process in a group of its own, output prefixed with the process's name, and nothing left behind however this
+program ends (Ctrl-C, SIGTERM, or killed hard: the kernel then ends the children).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import IO
+
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of the graph: what to run and what to add to its environment."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def _node(name: str, parameters: Mapping[str, str], extra: Sequence[str]) -> Process:
+    # rcl reads a parameter's value as YAML, and JSON strings are YAML strings: quotes, colons and
+    # spaces in a prompt or a path arrive as they were typed.
+    arguments = [item for key, value in parameters.items() for item in ("-p", f"{key}:={json.dumps(value)}")]
+    argv = (sys.executable, "-m", f"vla_ros.nodes.{name}", "--ros-args", *arguments, *extra)
+    return Process(name, argv, {"PYTHONUNBUFFERED": "1"})
+
+
+def table(
+    robot: str,
+    policy: str | None = None,
+    sim: bool = False,
+    extra: Sequence[str] = (),
+    prompt: str | None = None,
+) -> list[Process]:
+    """The processes that together run `policy` on `robot`.
+
+    robot, policy: names or paths as given to the nodes' parameters; without a policy no policy_node.
+    sim: add the MuJoCo twin in place of the robot's own driver.
+    extra: ROS arguments for every node, such as `-r __ns:=/left` or `-p use_sim_time:=true`.
+    """
+    processes = [_node("sim_node", {"robot": robot}, extra)] if sim else []
+    processes.append(_node("control_node", {"robot": robot}, extra))
+    if policy is not None:
+        parameters = {"robot": robot, "policy": policy}
+        if prompt is not None:
+            parameters["prompt"] = prompt
+        processes.append(_node("policy_node", parameters, extra))
+    return processes
+
+
+def die_with_parent() -> None:
+    """For `preexec_fn`: have the kernel end this child when the thread that started it is gone."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def start(process: Process, **popen: object) -> subprocess.Popen[bytes]:
+    """Start one process in a group of its own that cannot outlive this one.
+
+    Call it from a thread that lives as long as the process shall: the kernel's rule is about the thread.
+    """
+    return subprocess.Popen(
+        process.argv,
+        env={**os.environ, **process.env},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+        **popen,  # type: ignore[call-overload,no-any-return]
+    )
+
+
+def signal_group(child: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to a child and to everything it started; no error when all of it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+def end(children: Sequence[subprocess.Popen[bytes]], grace_s: float = 5.0) -> None:
+    """End children: SIGINT as from a terminal, then SIGTERM, then SIGKILL to what is left of each group."""
+    for number, patience in ((signal.SIGINT, grace_s), (signal.SIGTERM, 2.0)):
+        for child in children:
+            if child.poll() is None:
+                signal_group(child, number)
+        deadline = time.monotonic() + patience
+        for child in children:
+            try:
+                child.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                continue
+    for child in children:
+        signal_group(child, signal.SIGKILL)
+        child.wait()
+
+
+class Supervisor:
+    """Runs a table of processes until one of them ends or this program is told to stop."""
+
+    def __init__(self, processes: Sequence[Process], write: Callable[[str, str], None]) -> None:
+        """`write(process name, line)` receives the output; it is called from several threads."""
+        self.processes = tuple(processes)
+        self.write = write
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self._stop = threading.Event()
+        self._asked = 0
+
+    def run(self) -> str | None:
+        """Start all and wait; returns None when told to stop, else a sentence about the process that ended.
+
+        Must be called from the main thread (it takes over SIGINT and SIGTERM meanwhile). Whatever happens,
+        all that was started has ended when it returns.
+        """
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        readers: list[threading.Thread] = []
+        try:
+            for process in self.processes:
+                child = start(process, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                self.children[process.name] = child
+                assert child.stdout is not None
+                reader = threading.Thread(target=self._read, args=(process.name, child.stdout), daemon=True)
+                reader.start()
+                readers.append(reader)
+            return self._wait()
+        finally:
+            end(list(self.children.values()))
+            for reader in readers:
+                reader.join(1.0)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _wait(self) -> str | None:
+        while not self._stop.wait(0.05):
+            for name, child in self.children.items():
+                code = child.poll()
+                if code is not None:
+                    return f"{name} ended {describe_exit(code)}"
+        return None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._asked += 1
+        self._stop.set()
+        if self._asked > 1:  # an impatient second Ctrl-C
+            for child in self.children.values():
+                signal_group(child, signal.SIGKILL)
+
+    def _read(self, name: str, stream: IO[bytes]) -> None:
+        for line in stream:
+            self.write(name, line.decode("utf-8", "replace").rstrip("\n"))
+
+
+def describe_exit(code: int) -> str:
+    """Words for a return code of `Popen`: negative numbers are signals."""
+    if code < 0:
+        return f"by signal {signal.Signals(-code).name}"
+    return f"with exit status {code}"
