@@ -156,8 +156,10 @@ def _decode_arm(
     observation: Observation,
     outputs: Outputs,
 ) -> Iterable[tuple[tuple[str, ...], FloatArray]]:
+    """(channels, targets [H, n]) of one arm, the gripper's last whatever the manifest's order."""
     position: FloatArray | None = None
     rotation: FloatArray | None = None
+    gripper: FloatArray | None = None
     for part, columns in parts:
         x = values[:, columns]
         if part.signal == "joint_position":
@@ -170,7 +172,7 @@ def _decode_arm(
         elif part.signal == "gripper":
             low, high = _width(name, arm)
             is_open = gripper_open(x[:, 0], outputs.gripper)
-            yield (gripper_channel(name),), np.where(is_open, high, low)[:, None]
+            gripper = np.where(is_open, high, low)[:, None]
         else:
             pose = observation.state.get(f"{name}/tcp_pose")
             if pose is None:
@@ -184,6 +186,8 @@ def _decode_arm(
         raise ContractError(f"policy: arm '{name}' needs both tcp_position and tcp_rot6d, or neither")
     if position is not None and rotation is not None:
         yield tool_channels(name), np.concatenate([position, matrix_to_quaternion(rotation)], axis=1)
+    if gripper is not None:
+        yield (gripper_channel(name),), gripper
 
 
 def _reference(part: ActionSlice, pose: FloatArray) -> tuple[FloatArray, FloatArray]:
