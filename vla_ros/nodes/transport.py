@@ -1,0 +1,256 @@
+"""Images and 1 kHz joint states through rclpy without losing time or frames.
+
+Three measures, each worth a factor (see `vla bench transport`): a DDS profile with room for images, messages
+as serialised bytes in both directions (`raw=True`, decoded with rosbags), and streams that are polled
+instead of waking the interpreter for every message.
+
+Order of use: `clean_stale_segments()`, `configure_dds()`, `rclpy.init()`, a node, `check_dds()`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROFILES = Path(__file__).parent / "dds"
+SHARED_MEMORY = Path("/dev/shm")
+IMAGE_SEGMENT_BYTES = 64 << 20
+SMALL_SEGMENT_BYTES = 1 << 20
+SOCKET_BYTES = 4 << 20
+
+# Fast DDS up to 2.14 (Humble, Jazzy) reads the first name only, 3.x (Kilted and newer) the second.
+_FAST_DDS_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+_CYCLONE_VARIABLE = "CYCLONEDDS_URI"
+_SEGMENT_PREFIX = "fastrtps_"
+_LOCK_SUFFIX = "_el"
+
+
+@dataclass(frozen=True)
+class DdsReport:
+    """Whether the middleware runs with room for images.
+
+    in_effect: the profile was read and took effect, as far as this middleware lets us see.
+    text: one line for the log; when not in effect it says what to do.
+    """
+
+    rmw: str
+    in_effect: bool
+    text: str
+
+
+def configure_dds(*, sends_images: bool = False, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Point the middleware at our profile. Call before `rclpy.init()`.
+
+    A profile that the user named is kept; named in only one of Fast DDS's two variables, it is copied to
+    the other, since the wrong one is ignored silently. sends_images: this process publishes images and so
+    needs the 64 MB segment.
+    """
+    named = [environment[name] for name in _FAST_DDS_VARIABLES if environment.get(name)]
+    users = [name for name in named if not _is_ours(name)]
+    ours = PROFILES / ("fastdds_images.xml" if sends_images else "fastdds.xml")
+    for name in _FAST_DDS_VARIABLES:
+        if users:
+            environment[name] = environment.get(name) or users[0]
+        else:
+            environment[name] = str(ours)
+    environment.setdefault(_CYCLONE_VARIABLE, (PROFILES / "cyclonedds.xml").as_uri())
+
+
+def check_dds(*, sends_images: bool = False) -> DdsReport:
+    """See whether the profile took effect. Call after the first node of the process was made.
+
+    Fast DDS: this process's own shared-memory segment and UDP sockets are measured. Cyclone DDS shows
+    nothing from outside, so only its configuration variable is looked at.
+    """
+    import rclpy
+
+    rmw = rclpy.get_rmw_implementation_identifier()
+    if "fastrtps" in rmw:
+        return _check_fast_dds(rmw, sends_images)
+    if "cyclone" in rmw:
+        uri = os.environ.get(_CYCLONE_VARIABLE, "")
+        file = Path(uri.removeprefix("file://"))
+        if uri.startswith("file://") and not file.is_file():
+            return DdsReport(rmw, False, f"{_CYCLONE_VARIABLE} names {file}, which is not there")
+        return DdsReport(rmw, bool(uri), f"{rmw}, {_CYCLONE_VARIABLE}={uri}. {_buffer_advice()}".strip())
+    return DdsReport(
+        rmw,
+        False,
+        f"no profile for {rmw} is shipped: images may be late or lost; tuned are Fast and Cyclone DDS",
+    )
+
+
+def _check_fast_dds(rmw: str, sends_images: bool) -> DdsReport:
+    profile = next((os.environ[name] for name in _FAST_DDS_VARIABLES if os.environ.get(name)), "")
+    wanted = IMAGE_SEGMENT_BYTES if sends_images else SMALL_SEGMENT_BYTES
+    segment = max(own_segments().values(), default=0)
+    if segment >= wanted:
+        return DdsReport(
+            rmw, True, f"{rmw}, segment {segment >> 20} MB, {profile}. {_buffer_advice()}".strip()
+        )
+    where = f"{rmw}: own shared-memory segment is {segment / 2**20:.1f} MB, wanted {wanted >> 20} MB: "
+    if not profile:
+        return DdsReport(rmw, False, where + "no profile is set; call configure_dds() before rclpy.init()")
+    if not Path(profile).is_file():
+        return DdsReport(rmw, False, where + f"the profile {profile} is not there")
+    if not _is_ours(profile):
+        return DdsReport(
+            rmw,
+            False,
+            where + f"that is what your profile {profile} asks for: images may be late or lost. "
+            f"Raise its segment_size, or unset {' and '.join(_FAST_DDS_VARIABLES)}",
+        )
+    free = os.statvfs(SHARED_MEMORY)
+    free_bytes = free.f_bavail * free.f_frsize
+    if free_bytes < wanted:
+        return DdsReport(
+            rmw,
+            False,
+            where + f"{SHARED_MEMORY} has {free_bytes >> 20} MB free. In a container start it with "
+            "--shm-size=1g; otherwise: sudo mount -o remount,size=1g /dev/shm",
+        )
+    return DdsReport(
+        rmw,
+        False,
+        where + f"the profile {profile} was not read. Was rclpy.init() called before configure_dds()?",
+    )
+
+
+def own_segments() -> dict[Path, int]:
+    """Fast DDS segments that this process made, with their sizes in bytes.
+
+    The maker of `fastrtps_<id>` keeps `fastrtps_<id>_el` open and locked for as long as it lives.
+    """
+    found: dict[Path, int] = {}
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            lock = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            if _is_segment_lock(lock):
+                segment = lock.with_name(lock.name.removesuffix(_LOCK_SUFFIX))
+                found[segment] = segment.stat().st_size
+    return found
+
+
+def udp_receive_buffer() -> int:
+    """The largest receive buffer among this process's UDP sockets, bytes (0: none)."""
+    largest = 0
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if not os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(descriptor))) as copy:
+                if copy.type == socket.SOCK_DGRAM and copy.family == socket.AF_INET:
+                    # Linux reports twice what was asked for.
+                    largest = max(largest, copy.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2)
+    return largest
+
+
+def clean_stale_segments(folder: Path = SHARED_MEMORY) -> list[Path]:
+    """Remove Fast DDS segments whose maker died without removing them; returns those removed.
+
+    A killed process leaves its segment, 64 MB of memory, behind. The kernel drops the maker's file lock
+    when it dies, so a lock that can be had means that nobody owns the segment.
+    """
+    removed = []
+    for lock in folder.glob(f"{_SEGMENT_PREFIX}*{_LOCK_SUFFIX}"):
+        if not _is_segment_lock(lock):
+            continue
+        with contextlib.suppress(OSError):
+            # A segment that is being made right now may not be locked yet.
+            if time.time() - lock.stat().st_mtime < 2.0:
+                continue
+            descriptor = os.open(lock, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                segment = lock.with_name(lock.name.removesuffix(_LOCK_SUFFIX))
+                segment.unlink(missing_ok=True)
+                lock.unlink()
+                removed.append(segment)
+            finally:
+                os.close(descriptor)
+    return removed
+
+
+def raw_subscription(
+    node: Any, message_type: type, topic: str, qos: Any, callback: Callable[[bytes], None]
+) -> Any:
+    """Subscription whose callback gets the serialised message (CDR with its 4-byte header)."""
+    return node.create_subscription(message_type, topic, callback, qos, raw=True)
+
+
+def polled_subscription(node: Any, message_type: type, topic: str, qos: Any) -> Any:
+    """Subscription that no executor waits on: read it with `take_latest` or `take_all`.
+
+    A 1 kHz topic costs an executor 1000 wake-ups a second; polled, it costs one read per control tick.
+    The depth of `qos` bounds how many messages wait.
+    """
+    group = _never_executed()
+    return node.create_subscription(message_type, topic, _not_called, qos, callback_group=group, raw=True)
+
+
+def take_all(subscription: Any) -> list[bytes]:
+    """Every serialised message waiting in a polled subscription, oldest first. Never blocks."""
+    taken: list[bytes] = []
+    with subscription.handle:
+        while (item := subscription.handle.take_message(subscription.msg_type, True)) is not None:
+            taken.append(item[0])
+    return taken
+
+
+def take_latest(subscription: Any) -> bytes | None:
+    """The newest serialised message waiting, None when there is none; older ones are dropped."""
+    taken = take_all(subscription)
+    return taken[-1] if taken else None
+
+
+def _never_executed() -> Any:
+    from rclpy.callback_groups import CallbackGroup
+
+    class NeverExecuted(CallbackGroup):
+        def can_execute(self, entity: Any) -> bool:
+            return False
+
+        def beginning_execution(self, entity: Any) -> bool:
+            return False
+
+        def ending_execution(self, entity: Any) -> None:
+            return None
+
+    return NeverExecuted()
+
+
+def _not_called(_: bytes) -> None:
+    raise AssertionError("a polled subscription was given to an executor")
+
+
+def _is_ours(profile: str) -> bool:
+    return Path(profile).parent == PROFILES
+
+
+def _is_segment_lock(path: Path) -> bool:
+    """`fastrtps_<16 hex digits>_el`; the locks of ports are Fast DDS's own business."""
+    name = path.name
+    middle = name.removeprefix(_SEGMENT_PREFIX).removesuffix(_LOCK_SUFFIX)
+    return (
+        name == f"{_SEGMENT_PREFIX}{middle}{_LOCK_SUFFIX}"
+        and len(middle) == 16
+        and all(c in "0123456789abcdef" for c in middle)
+    )
+
+
+def _buffer_advice() -> str:
+    with contextlib.suppress(OSError, ValueError):
+        limit = int(Path("/proc/sys/net/core/rmem_max").read_text())
+        if limit < SOCKET_BYTES:
+            return (
+                f"Images from other machines need: sudo sysctl -w net.core.rmem_max={SOCKET_BYTES} "
+                f"(now {limit})"
+            )
+    return ""
