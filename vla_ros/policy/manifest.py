@@ -86,7 +86,7 @@ class Prompt(Model):
 
 
 class Inputs(Model):
-    images: list[ImageInput]
+    images: Annotated[list[ImageInput], Field(min_length=1)]
     state: list[StateSlice]
     prompt: Prompt
     history: Literal[1]

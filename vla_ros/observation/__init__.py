@@ -1,0 +1,1 @@
+"""Camera and joint messages -> Observation: decoding, per-stream buffers, time alignment."""

@@ -1,0 +1,235 @@
+"""Ring buffers, one per stream, on header stamps. Time comes in as an argument; nothing here waits.
+
+Not thread-safe: one lock around `ObservationBuffers` where messages arrive on another thread than the
+one that assembles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from vla_ros.errors import Refused
+from vla_ros.observation.decode import (
+    Frame,
+    JointSample,
+    decode_compressed_image,
+    decode_image,
+    decode_joint_state,
+)
+from vla_ros.robot.config import Camera, Robot
+from vla_ros.robot.states import gripper_width, positions_by_name
+from vla_ros.types import FloatArray
+
+T = TypeVar("T")
+MS = 1_000_000
+
+# Cameras: enough to find the frame nearest to another camera's newest. Joints: a second, so that the
+# samples around an image are still there when it arrives late.
+FRAMES_KEPT = 4
+JOINT_SECONDS_KEPT = 1.0
+
+
+class Ring(Generic[T]):
+    """The newest samples of one stream, in strictly increasing order of their stamps.
+
+    samples: (stamp_ns, value), oldest first. received: messages seen; dropped: {reason: how many of
+    them were not kept}.
+    """
+
+    def __init__(self, stream: str, topic: str, capacity: int, max_age_ns: int) -> None:
+        self.stream, self.topic = stream, topic
+        self.max_age_ns = max_age_ns
+        self.samples: deque[tuple[int, T]] = deque(maxlen=capacity)
+        self.received = 0
+        self.dropped: Counter[str] = Counter()
+        self._repeats = 0
+        self._before_jump_ns: int | None = None
+        self._unusable: Refused | None = None
+
+    def clear(self) -> None:
+        """Forget all samples and faults; the counters go on."""
+        self.samples.clear()
+        self._repeats = 0
+        self._before_jump_ns = None
+        self._unusable = None
+
+    def push(self, stamp_ns: int, value: T) -> None:
+        """Keep a sample, unless its stamp says that it is none.
+
+        The same stamp again: not kept ("frozen"). A little older than the newest (within max_age): late,
+        not kept ("back_in_time"). Further back: the stream's clock was set back, so the samples from
+        before it are forgotten and it starts anew.
+        """
+        self.received += 1
+        if stamp_ns == 0:
+            self._drop(Refused("no_stamp", f"{self.topic}: header.stamp is not set; the driver must set it"))
+            return
+        self._unusable = None
+        if self.samples:
+            newest = self.samples[-1][0]
+            if stamp_ns == newest:
+                self._repeats += 1
+                self.dropped["frozen"] += 1
+                return
+            if stamp_ns < newest:
+                self.dropped["back_in_time"] += 1
+                if newest - stamp_ns <= self.max_age_ns:
+                    return
+                self.samples.clear()
+                self._before_jump_ns = newest
+        self._repeats = 0
+        self.samples.append((stamp_ns, value))
+
+    def refuse(self, reason: Refused) -> None:
+        """Note a message that cannot be used. No observation is made until a usable one arrives."""
+        self.received += 1
+        self._drop(reason)
+
+    def _drop(self, reason: Refused) -> None:
+        self.dropped[reason.reason] += 1
+        self._unusable = reason
+
+    def check(self, now_ns: int) -> None:
+        """Raise Refused when the newest sample must not be used now.
+
+        Reasons: "incomplete" (nothing yet), "future", "stale", or for a stale stream why it is so:
+        "frozen", "back_in_time"; and whatever made the last message unusable.
+        """
+        if self._unusable is not None:
+            raise self._unusable
+        if not self.samples:
+            raise Refused("incomplete", f"{self.stream}: nothing received on {self.topic}")
+        age = now_ns - self.samples[-1][0]
+        if age < -self.max_age_ns:
+            raise Refused(
+                "future",
+                f"{self.stream}: stamped {_ms(-age)} ahead of this machine's clock on {self.topic}; "
+                f"synchronise the clocks (chrony, PTP)",
+            )
+        if age <= self.max_age_ns:
+            return
+        limit = f"{_ms(age)} old, at most {_ms(self.max_age_ns)} is allowed (max_age_ms)"
+        if self._repeats:
+            text = f"{self.stream}: {self.topic} repeats one stamp ({self._repeats} times); {limit}"
+            raise Refused("frozen", text)
+        if self._before_jump_ns is not None:
+            back = self._before_jump_ns - self.samples[-1][0]
+            if back > 0:
+                text = f"{self.stream}: stamps on {self.topic} jumped back, now by {_ms(back)}; {limit}"
+                raise Refused("back_in_time", text)
+        raise Refused("stale", f"{self.stream}: newest sample on {self.topic} is {limit}")
+
+    def nearest(self, stamp_ns: int) -> tuple[int, T]:
+        """The sample whose stamp is nearest. The ring must not be empty."""
+        return min(self.samples, key=lambda sample: abs(sample[0] - stamp_ns))
+
+    def at_or_before(self, stamp_ns: int) -> tuple[int, T] | None:
+        """The newest sample that is not newer than `stamp_ns`."""
+        return next((sample for sample in reversed(self.samples) if sample[0] <= stamp_ns), None)
+
+
+class ObservationBuffers:
+    """All the streams that one robot's observations are made of.
+
+    cameras {camera: ring of frames}, joints {arm: ring of float64 [J], in the YAML's order},
+    grippers {arm: ring of widths in m}. Messages go in as CDR bytes and never raise: what is wrong with
+    a stream is said by `check`, when an observation is wanted.
+    """
+
+    def __init__(self, robot: Robot, cameras: Sequence[str]) -> None:
+        """`cameras`: the robot's cameras that the policy looks at."""
+        self._robot = robot
+        self.cameras: dict[str, Ring[Frame]] = {
+            name: _camera_ring(name, robot.cameras[name]) for name in cameras
+        }
+        self.joints: dict[str, Ring[FloatArray]] = {}
+        self.grippers: dict[str, Ring[float]] = {}
+        for name, arm in robot.arms.items():
+            states = arm.states
+            kept = math.ceil(states.rate_hz * JOINT_SECONDS_KEPT) + 1
+            age = round(states.max_age_ms * MS)
+            self.joints[name] = Ring(f"{name}/joint_states", states.topic, kept, age)
+            if arm.gripper is not None:
+                states = arm.gripper.states
+                kept = math.ceil(states.rate_hz * JOINT_SECONDS_KEPT) + 1
+                age = round(states.max_age_ms * MS)
+                self.grippers[name] = Ring(f"{name}/gripper_states", states.topic, kept, age)
+        self._encodings: dict[str, str] = {}
+
+    @property
+    def rings(self) -> dict[str, Ring]:
+        """{stream name: its ring}."""
+        every: list[Ring] = [*self.cameras.values(), *self.joints.values(), *self.grippers.values()]
+        return {ring.stream: ring for ring in every}
+
+    def reset(self) -> None:
+        """Forget everything received, and which encodings the cameras had."""
+        for ring in self.rings.values():
+            ring.clear()
+        self._encodings.clear()
+
+    def image(self, name: str, cdr: bytes) -> None:
+        """A message of camera `name` (Image or CompressedImage, as its transport says)."""
+        ring, camera = self.cameras[name], self._robot.cameras[name]
+        try:
+            frame: Frame = decode_image(cdr) if camera.transport == "raw" else decode_compressed_image(cdr)
+            expected = self._encodings.setdefault(name, frame.encoding)
+            if frame.encoding != expected:
+                raise Refused(
+                    "changed_encoding",
+                    f"{ring.stream}: encoding on {ring.topic} changed from '{expected}' to "
+                    f"'{frame.encoding}'; call policy_node/reset to accept the new one",
+                )
+            if frame.size is not None:
+                check_size(ring.stream, frame.size, camera)
+        except Refused as error:
+            ring.refuse(error)
+        else:
+            ring.push(frame.stamp_ns, frame)
+
+    def joint_states(self, arm: str, cdr: bytes) -> None:
+        """A JointState of arm `arm`; joints are picked by name."""
+        joints = self._robot.arms[arm].joints
+        _push_joints(
+            self.joints[arm], cdr, lambda sample: positions_by_name(sample.names, sample.positions, joints)
+        )
+
+    def gripper_states(self, arm: str, cdr: bytes) -> None:
+        """A JointState of the gripper of arm `arm`."""
+        gripper = self._robot.arms[arm].gripper
+        if gripper is None:
+            raise KeyError(f"arm '{arm}' has no gripper")
+        _push_joints(
+            self.grippers[arm], cdr, lambda sample: gripper_width(gripper, sample.names, sample.positions)
+        )
+
+
+def check_size(stream: str, size: tuple[int, int], camera: Camera) -> None:
+    """Raise Refused("changed_size") when `size` (width, height) is not what the robot YAML says."""
+    if size != (camera.width, camera.height):
+        raise Refused(
+            "changed_size",
+            f"{stream}: {size[0]}x{size[1]} on {camera.topic}, the robot YAML says "
+            f"{camera.width}x{camera.height}; correct the camera driver, or width and height there",
+        )
+
+
+def _camera_ring(name: str, camera: Camera) -> Ring[Frame]:
+    return Ring(f"camera/{name}", camera.topic, FRAMES_KEPT, round(camera.max_age_ms * MS))
+
+
+def _push_joints(ring: Ring[T], cdr: bytes, value: Callable[[JointSample], T]) -> None:
+    try:
+        sample = decode_joint_state(cdr)
+        picked = value(sample)
+    except Refused as error:
+        ring.refuse(Refused(error.reason, f"{ring.stream}: on {ring.topic}: {error}"))
+    else:
+        ring.push(sample.stamp_ns, picked)
+
+
+def _ms(ns: int) -> str:
+    return f"{ns / MS:.0f} ms"

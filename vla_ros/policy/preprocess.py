@@ -1,0 +1,171 @@
+"""Observation -> the prefix graph's inputs, by the bundle's rules and nothing else.
+
+Parity with training wins over speed: which resize kernel, fit, colour order, rotation layout and clipping
+are all the manifest's. OpenCV does the resizing; kernels of the same name in PIL or torch differ.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from vla_ros.action.normalise import normalise
+from vla_ros.action.rotations import matrix_to_rot6d, quaternion_to_matrix
+from vla_ros.errors import BundleError, ContractError, Refused
+from vla_ros.policy.bundle import Bundle
+from vla_ros.policy.manifest import ImageInput, StateSlice
+from vla_ros.robot.config import Robot
+from vla_ros.types import FloatArray, ImageArray, Observation
+
+KERNELS = {
+    "nearest": cv2.INTER_NEAREST,
+    "linear": cv2.INTER_LINEAR,
+    "cubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+}
+# Characters. Beyond this no text is a robot's instruction, and it is not worth tokenising.
+LONGEST_PROMPT = 2000
+
+
+def fitted_size(width: int, height: int, spec: ImageInput) -> tuple[int, int, int, int]:
+    """(left, top, width, height) of the resized image inside the network's spec.width x spec.height.
+
+    Padding keeps the aspect ratio and rounds down, as openpi's client and lerobot's SmolVLA do.
+    """
+    if spec.fit == "stretch":
+        return 0, 0, spec.width, spec.height
+    scale = min(spec.width / width, spec.height / height)
+    # A product that is whole but for rounding (480 * 224 / 640) is not cut to the pixel below.
+    new_width = max(1, int(width * scale + 1e-6))
+    new_height = max(1, int(height * scale + 1e-6))
+    left, top = spec.width - new_width, spec.height - new_height
+    if spec.fit == "pad_centre":
+        left, top = left // 2, top // 2
+    return left, top, new_width, new_height
+
+
+def image_to_input(rgb: ImageArray, spec: ImageInput) -> NDArray[Any]:
+    """uint8 [H, W, 3] RGB (any strides) -> the graph's [1, height, width, 3], uint8 or float32."""
+    # A BGR message arrives as a view with its channels reversed. OpenCV would copy that whole, so
+    # the original is resized and the small result turned round.
+    reverse = rgb.strides[2] < 0
+    source = rgb[:, :, ::-1] if reverse else rgb
+    left, top, width, height = fitted_size(rgb.shape[1], rgb.shape[0], spec)
+    small = cv2.resize(source, (width, height), interpolation=KERNELS[spec.kernel])
+    if reverse != (spec.colour == "bgr"):
+        small = small[:, :, ::-1]
+    out = np.zeros((1, spec.height, spec.width, 3), np.uint8)
+    out[0, top : top + height, left : left + width] = small
+    if spec.dtype == "uint8":
+        return out
+    mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
+    # Padding is black in the picture, so it is normalised with it.
+    return (out * (1.0 / (255.0 * std)).astype(np.float32) - mean / std).astype(np.float32, copy=False)
+
+
+def tokenise(tokenizer: Tokenizer, bundle: Bundle, instruction: str) -> NDArray[np.int64]:
+    """int64 [1, max_tokens], padded on the right.
+
+    Raises Refused: "prompt_empty", "prompt_too_long"; a prompt is never cut.
+    """
+    spec = bundle.manifest.inputs.prompt
+    text = instruction.strip()
+    if not text:
+        raise Refused(
+            "prompt_empty", "the prompt is empty; publish one on vla/prompt or set parameter prompt"
+        )
+    if len(text) > LONGEST_PROMPT:
+        raise Refused(
+            "prompt_too_long", f"the prompt has {len(text)} characters, at most {LONGEST_PROMPT} are allowed"
+        )
+    text = spec.template.replace("{instruction}", text)
+    ids = tokenizer.encode(text.lower() if spec.lowercase else text).ids
+    if len(ids) > spec.max_tokens:
+        raise Refused(
+            "prompt_too_long",
+            f"the prompt has {len(ids)} tokens, policy '{bundle.manifest.name}' takes at most "
+            f"{spec.max_tokens}; shorten it",
+        )
+    tokens = np.full((1, spec.max_tokens), spec.pad_id, np.int64)
+    tokens[0, : len(ids)] = ids
+    return tokens
+
+
+def read_tokenizer(bundle: Bundle) -> Tokenizer:
+    """The bundle's tokenizer, with any truncation and padding of its own switched off."""
+    file = bundle.path(bundle.manifest.inputs.prompt.tokenizer)
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise BundleError(f"{file}: not a tokenizers file ({error}); export the bundle again") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def state_signal(part: StateSlice, arm: str, observation: Observation) -> FloatArray:
+    """One slice of the state vector, SI. Raises Refused("incomplete") when the observation lacks it."""
+    group = {"joint_position": "joint_position", "gripper_width": "gripper"}.get(part.signal, "tcp_pose")
+    values = observation.state.get(f"{arm}/{group}")
+    if values is None:
+        raise Refused("incomplete", f"the observation holds no {arm}/{group}, which the policy needs")
+    if part.signal == "tcp_position":
+        return values[:3]
+    if part.signal == "tcp_rot6d":
+        return matrix_to_rot6d(quaternion_to_matrix(values[3:]), part.rot6d or "columns")
+    return values
+
+
+class Preprocessor:
+    """`preprocessor(observation)` -> {graph input: array}: `image.<role>` [1, h, w, 3],
+    `tokens` int64 [1, T], `state` float32 [1, S].
+
+    Raises ContractError on construction when a role has no camera or an arm role no arm.
+    """
+
+    def __init__(self, bundle: Bundle, robot: Robot) -> None:
+        manifest = bundle.manifest
+        unmapped = [image.role for image in manifest.inputs.images if image.role not in robot.policy.cameras]
+        if unmapped or len(manifest.arms) > len(robot.arms):
+            raise ContractError(
+                f"policy '{manifest.name}' does not fit robot '{robot.name}': cameras {unmapped} are not "
+                f"mapped under policy.cameras, arms {manifest.arms} against {list(robot.arms)}"
+            )
+        self._bundle = bundle
+        self._cameras = robot.policy.cameras
+        self._arms = dict(zip(manifest.arms, robot.arms, strict=False))
+        self._tokenizer = read_tokenizer(bundle)
+        self._tokens: tuple[str, NDArray[np.int64]] | None = None
+
+    @property
+    def cameras(self) -> list[str]:
+        """The robot's cameras that the policy looks at, each once."""
+        return list(dict.fromkeys(self._cameras[spec.role] for spec in self._bundle.manifest.inputs.images))
+
+    def tokens(self, prompt: str) -> NDArray[np.int64]:
+        """int64 [1, T]; the last prompt's are kept. Raises Refused as `tokenise` does."""
+        if self._tokens is None or self._tokens[0] != prompt:
+            self._tokens = (prompt, tokenise(self._tokenizer, self._bundle, prompt))
+        return self._tokens[1]
+
+    def state(self, observation: Observation) -> NDArray[np.float32]:
+        """float32 [1, S], normalised."""
+        inputs = self._bundle.manifest.inputs
+        parts = [state_signal(part, self._arms[part.arm], observation) for part in inputs.state]
+        vector = np.concatenate(parts) if parts else np.zeros(0)
+        clip = self._bundle.manifest.normalisation.clip_state
+        return normalise(vector, self._bundle.proprio, clip).astype(np.float32)[None]
+
+    def __call__(self, observation: Observation) -> dict[str, NDArray[Any]]:
+        """The graph's inputs. Raises Refused: "prompt_empty", "prompt_too_long", "incomplete"."""
+        inputs: dict[str, NDArray[Any]] = {
+            "tokens": self.tokens(observation.prompt),
+            "state": self.state(observation),
+        }
+        for spec in self._bundle.manifest.inputs.images:
+            inputs[f"image.{spec.role}"] = image_to_input(observation.images[self._cameras[spec.role]], spec)
+        return inputs
