@@ -1,20 +1,60 @@
 """What a robot is: the schema of `robot_configs/<name>.yaml`.
 
 Every key is required unless it has a default here; unknown keys are refused. `load_robot` is the only
-way in (see `vla_ros.robot.load`): it turns a mistake into an error that names file, line and key.
+way in (see `vla_ros.robot.load`): it turns a mistake into an error that names file, line and key, and
+checks what concerns several keys (`vla_ros.robot.checks`). The bounds here catch wrong units (degrees,
+millimetres, seconds for milliseconds); what a robot can do is bounded by its URDF.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
-Topic = Annotated[str, Field(pattern=r"^~?/?[A-Za-z][A-Za-z0-9_/]*$")]
+# A little over 2 pi: a joint limit beyond is in degrees, not radians.
+FULL_TURN = 6.2832
+
+
+def _unit(unit: str) -> dict[str, object]:
+    return {"unit": unit}
+
+
+Angle = Annotated[
+    float, Field(ge=-FULL_TURN, le=FULL_TURN, allow_inf_nan=False, json_schema_extra=_unit("rad"))
+]
+SmallAngle = Annotated[
+    float, Field(gt=0, le=FULL_TURN / 2, allow_inf_nan=False, json_schema_extra=_unit("rad"))
+]
+JointSpeed = Annotated[float, Field(gt=0, le=50, allow_inf_nan=False, json_schema_extra=_unit("rad/s"))]
+JointAcceleration = Annotated[
+    float, Field(gt=0, le=1000, allow_inf_nan=False, json_schema_extra=_unit("rad/s^2"))
+]
+JointJerk = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False, json_schema_extra=_unit("rad/s^3"))]
+Coordinate = Annotated[float, Field(ge=-5, le=5, allow_inf_nan=False, json_schema_extra=_unit("m"))]
+Distance = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, json_schema_extra=_unit("m"))]
+Width = Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False, json_schema_extra=_unit("m"))]
+Speed = Annotated[float, Field(gt=0, le=5, allow_inf_nan=False, json_schema_extra=_unit("m/s"))]
+RotationSpeed = Annotated[float, Field(gt=0, le=20, allow_inf_nan=False, json_schema_extra=_unit("rad/s"))]
+Force = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False, json_schema_extra=_unit("N"))]
+Rate = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False, json_schema_extra=_unit("Hz"))]
+Milliseconds = Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False, json_schema_extra=_unit("ms"))]
+Pixels = Annotated[int, Field(gt=0, le=16_384, json_schema_extra=_unit("pixels"))]
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+        json_schema_extra={"expected": "a name of letters, digits and _ that starts with a letter"},
+    ),
+]
+Topic = Annotated[
+    str,
+    Field(
+        pattern=r"^(~/|/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$",
+        json_schema_extra={"expected": "a ROS name such as /camera/image_raw"},
+    ),
+]
 
 
 class Model(BaseModel):
@@ -29,28 +69,18 @@ class Stream(Model):
     """
 
     topic: Topic
-    rate_hz: Positive
-    max_age_ms: Positive
+    rate_hz: Rate
+    max_age_ms: Milliseconds
     reliability: Literal["reliable", "best_effort"] = "reliable"
 
 
 class JointLimits(Model):
     """Per joint, in the order of `joints`: rad, rad/s, rad/s^2, rad/s^3. Never looser than the URDF's."""
 
-    position: list[tuple[Finite, Finite]]
-    velocity: list[Positive]
-    acceleration: list[Positive]
-    jerk: list[Positive]
-
-    @field_validator("position")
-    @classmethod
-    def _ordered_radians(cls, value: list[tuple[float, float]]) -> list[tuple[float, float]]:
-        for low, high in value:
-            if low >= high:
-                raise ValueError(f"lower limit {low} is not below upper limit {high}")
-            if max(abs(low), abs(high)) > 2 * math.pi + 1e-9:
-                raise ValueError(f"[{low}, {high}] goes beyond 2 pi rad; limits are in radians, not degrees")
-        return value
+    position: list[tuple[Angle, Angle]]
+    velocity: list[JointSpeed]
+    acceleration: list[JointAcceleration]
+    jerk: list[JointJerk]
 
 
 class JointTrajectoryDriver(Model):
@@ -66,10 +96,11 @@ class JointPositionDriver(Model):
 
 
 class CartesianPoseDriver(Model):
-    """CRISP-style controller: geometry_msgs/PoseStamped in `frame` on `topic`."""
+    """CRISP-style controller: geometry_msgs/PoseStamped in `frame` on `topic`. `frame` lies where
+    `base_frame` lies (CRISP takes the pose to be in its own base frame, whatever the header says)."""
 
     topic: Topic
-    frame: str
+    frame: Text
 
 
 class Drivers(Model):
@@ -83,8 +114,8 @@ class GripperActionDriver(Model):
     wanted width are not sent as a new goal."""
 
     action: Topic
-    max_effort: Positive
-    min_change_m: Positive = 0.002
+    max_effort: Force
+    min_change_m: Distance = 0.002
 
 
 class Gripper(Model):
@@ -92,50 +123,33 @@ class Gripper(Model):
     the width per finger). `position_is`: what GripperCommand.position means to this driver: the whole
     width or one finger's travel."""
 
-    joints: Annotated[list[str], Field(min_length=1)]
+    joints: Annotated[list[Text], Field(min_length=1)]
     states: Stream
-    width: tuple[Finite, Finite]
+    width: tuple[Width, Width]
     action: GripperActionDriver
     position_is: Literal["width", "finger"] = "width"
 
 
 class Arm(Model):
-    """One arm: kinematics, what it publishes, how it is commanded."""
+    """One arm: kinematics, what it publishes, how it is commanded.
 
-    urdf: str
+    urdf: path relative to the YAML, used when `robot_description` is not published (or not named).
+    """
+
+    urdf: Text
     robot_description: Topic | None = None
-    base_frame: str
-    tool_frame: str
-    joints: Annotated[list[str], Field(min_length=1)]
-    home: list[Finite]
+    base_frame: Text
+    tool_frame: Text
+    joints: Annotated[list[Text], Field(min_length=1)]
+    home: list[Angle]
     limits: JointLimits
     states: Stream
     driver: Literal["joint_trajectory", "joint_position", "cartesian_pose"]
     drivers: Drivers
-    actuation_latency_ms: Annotated[float, Field(ge=0, le=1000)]
+    actuation_latency_ms: Annotated[
+        float, Field(ge=0, le=1000, allow_inf_nan=False, json_schema_extra=_unit("ms"))
+    ]
     gripper: Gripper | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Arm:
-        count = len(self.joints)
-        if len(set(self.joints)) != count:
-            raise ValueError(f"joints: a name appears twice in {self.joints}")
-        sized = {
-            "home": self.home,
-            "limits.position": self.limits.position,
-            "limits.velocity": self.limits.velocity,
-            "limits.acceleration": self.limits.acceleration,
-            "limits.jerk": self.limits.jerk,
-        }
-        for key, values in sized.items():
-            if len(values) != count:
-                raise ValueError(f"{key}: {len(values)} values for {count} joints")
-        for name, angle, (low, high) in zip(self.joints, self.home, self.limits.position, strict=True):
-            if not low <= angle <= high:
-                raise ValueError(f"home: {name} = {angle} rad is outside [{low}, {high}]")
-        if getattr(self.drivers, self.driver) is None:
-            raise ValueError(f"driver: '{self.driver}' has no entry under drivers")
-        return self
 
 
 class Camera(Model):
@@ -144,24 +158,17 @@ class Camera(Model):
     topic: Topic
     camera_info: Topic
     transport: Literal["raw", "compressed"] = "raw"
-    width: Annotated[int, Field(gt=0)]
-    height: Annotated[int, Field(gt=0)]
-    rate_hz: Positive
-    max_age_ms: Positive
+    width: Pixels
+    height: Pixels
+    rate_hz: Rate
+    max_age_ms: Milliseconds
 
 
 class Box(Model):
     """Axis-aligned, in the arm's base frame, m."""
 
-    min: tuple[Finite, Finite, Finite]
-    max: tuple[Finite, Finite, Finite]
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Box:
-        for axis, low, high in zip("xyz", self.min, self.max, strict=True):
-            if low >= high:
-                raise ValueError(f"{axis}: min {low} is not below max {high}")
-        return self
+    min: tuple[Coordinate, Coordinate, Coordinate]
+    max: tuple[Coordinate, Coordinate, Coordinate]
 
 
 class Safety(Model):
@@ -174,23 +181,23 @@ class Safety(Model):
     """
 
     workspace: Box
-    first_command_joint: Positive
-    first_command_position: Positive
-    first_command_rotation: Positive
-    tool_speed: Positive
-    tool_rotation_speed: Positive
-    chunk_timeout_ms: Positive
-    joint_states_timeout_ms: Positive
+    first_command_joint: SmallAngle
+    first_command_position: Distance
+    first_command_rotation: SmallAngle
+    tool_speed: Speed
+    tool_rotation_speed: RotationSpeed
+    chunk_timeout_ms: Milliseconds
+    joint_states_timeout_ms: Milliseconds
 
 
 class Control(Model):
-    rate_hz: Annotated[float, Field(ge=10, le=1000)]
+    rate_hz: Annotated[float, Field(ge=10, le=1000, allow_inf_nan=False, json_schema_extra=_unit("Hz"))]
 
 
 class ObservationBounds(Model):
     """max_skew_ms: the widest spread of stream stamps that still makes one observation."""
 
-    max_skew_ms: Positive
+    max_skew_ms: Milliseconds
 
 
 class PolicyMap(Model):
@@ -204,19 +211,10 @@ class Robot(Model):
 
     schema_version: Literal[1]
     name: Name
-    embodiment: str
+    embodiment: Text
     arms: Annotated[dict[Name, Arm], Field(min_length=1)]
-    cameras: dict[Name, Camera]
+    cameras: Annotated[dict[Name, Camera], Field(min_length=1)]
     observation: ObservationBounds
     control: Control
     safety: Safety
     policy: PolicyMap = PolicyMap()
-
-    @model_validator(mode="after")
-    def _cameras_exist(self) -> Robot:
-        for role, camera in self.policy.cameras.items():
-            if camera not in self.cameras:
-                raise ValueError(
-                    f"policy.cameras.{role}: no camera '{camera}'; cameras are {sorted(self.cameras)}"
-                )
-        return self

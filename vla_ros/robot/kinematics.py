@@ -61,8 +61,9 @@ class Kinematics:
     lower, upper, velocity: float64 [J], the URDF's limits (rad, rad/s); a `continuous` joint counts as
     limited to +-2 pi. Not thread-safe: one object per thread.
 
-    Raises KinematicsError when the URDF does not hold the joints or frames, when a named joint does
-    not move in one direction, or when the base frame itself moves with the named joints.
+    Raises KinematicsError when the URDF does not hold the joints or frames, when a named joint is
+    neither revolute nor prismatic, when the joints are not exactly those that move between the two
+    frames, or when the base frame itself moves with them.
     """
 
     def __init__(self, urdf_xml: str, joints: Sequence[str], base_frame: str, tool_frame: str) -> None:
@@ -82,6 +83,16 @@ class Kinematics:
                 raise KinematicsError(
                     f"the URDF has no frame '{frame}'; it has {[known.name for known in full.frames]}"
                 )
+        unlisted = [
+            full.names[index]
+            for index in full.supports[full.frames[full.getFrameId(tool_frame)].parentJoint]
+            if index not in full.supports[full.frames[full.getFrameId(base_frame)].parentJoint]
+            and full.names[index] not in self.joints
+        ]
+        if unlisted:
+            raise KinematicsError(
+                f"{unlisted} move between '{base_frame}' and '{tool_frame}' but are not among the joints"
+            )
         held = [index for index in range(1, full.njoints) if full.names[index] not in self.joints]
         self._model = pin.buildReducedModel(full, held, pin.neutral(full))
         model = self._model

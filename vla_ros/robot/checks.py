@@ -1,0 +1,283 @@
+"""What must hold between the keys of a robot YAML, and between the YAML and the URDF."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from vla_ros.errors import KinematicsError
+from vla_ros.robot.config import Arm, Camera, Robot, Stream
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.robot.urdf import MOVABLE, Description, parse_urdf
+from vla_ros.robot.yaml_lines import KeyPath, Problem
+from vla_ros.types import FloatArray
+
+# Rounding in a YAML or a URDF is not a looser limit.
+_ROUNDING = 1e-6
+
+
+def consistency_problems(robot: Robot) -> list[Problem]:
+    """Mistakes that concern several keys and need no URDF."""
+    problems: list[Problem] = []
+    for name, arm in robot.arms.items():
+        problems += _arm_problems(("arms", name), arm)
+    topics: dict[str, str] = {}
+    for name, camera in robot.cameras.items():
+        problems += _stream_problems(("cameras", name), camera)
+        first = topics.setdefault(camera.topic, name)
+        if first != name:
+            problems.append(
+                Problem(
+                    ("cameras", name, "topic"),
+                    f"{camera.topic}, the topic of camera '{first}' too",
+                    "one topic per camera",
+                    "name this camera's own topic",
+                )
+            )
+    for role, camera_name in robot.policy.cameras.items():
+        if camera_name not in robot.cameras:
+            problems.append(
+                Problem(
+                    ("policy", "cameras", role),
+                    f"'{camera_name}', which is no camera of this robot",
+                    f"one of {quoted(robot.cameras)}",
+                    advice(camera_name, robot.cameras, "add it under cameras or map another"),
+                )
+            )
+    box = robot.safety.workspace
+    for axis, low, high in zip(range(3), box.min, box.max, strict=True):
+        if low >= high:
+            problems.append(
+                Problem(
+                    ("safety", "workspace", "min", axis),
+                    f"{low} m",
+                    f"less than max[{axis}] = {high} m",
+                    "swap the two",
+                )
+            )
+    return problems
+
+
+def description_problems(robot: Robot, name: str, xml: str, source: str) -> list[Problem]:
+    """Mistakes of arm `name` against a URDF (its text); `source` says which, in messages."""
+    arm, at = robot.arms[name], ("arms", name)
+    try:
+        urdf = parse_urdf(xml)
+    except KinematicsError as error:
+        return [Problem((*at, "urdf"), f"a URDF that cannot be used ({error})", "a URDF", "correct the file")]
+    problems = [*_joint_problems(at, arm, urdf, source), *_frame_problems(at, arm, urdf, source)]
+    problems = problems or list(_chain_problems(at, arm, urdf))
+    if problems:
+        return problems
+    problems = list(_limit_problems(at, arm, urdf))
+    # The chain is sound from here on, so poses mean something.
+    try:
+        kinematics = Kinematics(xml, arm.joints, arm.base_frame, arm.tool_frame)
+        home = kinematics.forward(arm.home)
+    except KinematicsError as error:
+        return [
+            *problems,
+            Problem((*at, "urdf"), f"a URDF that does not fit ({error})", "one that does", "correct it"),
+        ]
+    problems += _cartesian_frame_problems(at, arm, xml, home)
+    box = robot.safety.workspace
+    for axis, value, low, high in zip(range(3), home[:3, 3], box.min, box.max, strict=True):
+        if not low <= value <= high:
+            problems.append(
+                Problem(
+                    ("safety", "workspace"),
+                    f"[{low}, {high}] m along {'xyz'[axis]}",
+                    f"a box around the tool at home of arm '{name}', {'xyz'[axis]} = {value:.3f} m",
+                    "widen the box or move home",
+                )
+            )
+    return problems
+
+
+def quoted(names: Iterable[str]) -> str:
+    """'a', 'b', 'c'."""
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def advice(wrong: str, right: Iterable[str], otherwise: str) -> str:
+    """`did you mean 'x'?` when a name is close to the wrong one, else `otherwise`."""
+    close = difflib.get_close_matches(wrong, list(right), n=1)
+    return f"did you mean '{close[0]}'?" if close else otherwise
+
+
+def _arm_problems(at: KeyPath, arm: Arm) -> Iterator[Problem]:
+    count = len(arm.joints)
+    limits = arm.limits
+    sized: list[tuple[tuple[str, ...], Sequence[object]]] = [
+        (("home",), arm.home),
+        (("limits", "position"), limits.position),
+        (("limits", "velocity"), limits.velocity),
+        (("limits", "acceleration"), limits.acceleration),
+        (("limits", "jerk"), limits.jerk),
+    ]
+    for key, values in sized:
+        if len(values) != count:
+            yield Problem(
+                (*at, *key),
+                f"{len(values)} values",
+                f"{count}, one per joint",
+                "give one value per entry of joints, in the same order",
+            )
+    yield from _repeated((*at, "joints"), arm.joints)
+    for index, (low, high) in enumerate(limits.position):
+        where = (*at, "limits", "position", index)
+        if low >= high:
+            yield Problem(where, f"[{low}, {high}]", "the lower limit before the upper", "swap the two")
+        elif len(arm.home) == len(limits.position) and not low <= arm.home[index] <= high:
+            yield Problem(
+                (*at, "home", index),
+                f"{arm.home[index]} rad",
+                f"a value within limits.position[{index}] = [{low}, {high}] rad",
+                "correct home or the limit",
+            )
+    if getattr(arm.drivers, arm.driver) is None:
+        chosen = [name for name in type(arm.drivers).model_fields if getattr(arm.drivers, name) is not None]
+        yield Problem(
+            (*at, "driver"),
+            f"'{arm.driver}', which has no entry under drivers",
+            f"one of {quoted(chosen)}" if chosen else "an entry under drivers",
+            f"add {arm.driver}: under drivers" + (" or choose another" if chosen else ""),
+        )
+    yield from _stream_problems((*at, "states"), arm.states)
+    gripper = arm.gripper
+    if gripper is not None:
+        yield from _stream_problems((*at, "gripper", "states"), gripper.states)
+        yield from _repeated((*at, "gripper", "joints"), gripper.joints)
+        low, high = gripper.width
+        if low >= high:
+            yield Problem((*at, "gripper", "width"), f"[{low}, {high}]", "closed before open", "swap the two")
+        elif gripper.action.min_change_m >= high - low:
+            yield Problem(
+                (*at, "gripper", "action", "min_change_m"),
+                f"{gripper.action.min_change_m} m",
+                f"less than the travel of {high - low:.4g} m",
+                "write a smaller one",
+            )
+
+
+def _repeated(at: KeyPath, names: Sequence[str]) -> Iterator[Problem]:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield Problem((*at, index), f"'{name}' again", "each joint once", "remove or correct it")
+
+
+def _stream_problems(at: KeyPath, stream: Stream | Camera) -> Iterator[Problem]:
+    period_ms = 1000.0 / stream.rate_hz
+    if stream.max_age_ms < period_ms:
+        yield Problem(
+            (*at, "max_age_ms"),
+            f"{stream.max_age_ms:g} ms",
+            f"at least the period of rate_hz = {stream.rate_hz:g}, {period_ms:.4g} ms",
+            "write milliseconds, not seconds, and more than one period",
+        )
+
+
+def _joint_problems(at: KeyPath, arm: Arm, urdf: Description, source: str) -> Iterator[Problem]:
+    named = [((*at, "joints", index), name) for index, name in enumerate(arm.joints)]
+    if arm.gripper is not None:
+        named += [((*at, "gripper", "joints", index), name) for index, name in enumerate(arm.gripper.joints)]
+    for path, name in named:
+        joint = urdf.joints.get(name)
+        if joint is None:
+            yield Problem(
+                path,
+                f"'{name}', which is not in {source}",
+                f"one of {quoted(urdf.movable())}",
+                advice(name, urdf.movable(), "write the joint as the URDF names it"),
+            )
+        elif joint.kind not in MOVABLE:
+            yield Problem(
+                path,
+                f"'{name}', a {joint.kind} joint in {source}",
+                "a revolute, continuous or prismatic joint",
+                "name only joints that move",
+            )
+
+
+def _frame_problems(at: KeyPath, arm: Arm, urdf: Description, source: str) -> Iterator[Problem]:
+    frames: list[tuple[KeyPath, str]] = [(("base_frame",), arm.base_frame), (("tool_frame",), arm.tool_frame)]
+    if arm.drivers.cartesian_pose is not None:
+        frames.append((("drivers", "cartesian_pose", "frame"), arm.drivers.cartesian_pose.frame))
+    for key, frame in frames:
+        if frame not in urdf.links:
+            yield Problem(
+                (*at, *key),
+                f"'{frame}', which is not in {source}",
+                f"one of {quoted(sorted(urdf.links))}",
+                advice(frame, urdf.links, "write the link as the URDF names it"),
+            )
+
+
+def _chain_problems(at: KeyPath, arm: Arm, urdf: Description) -> Iterator[Problem]:
+    chain = urdf.chain(arm.base_frame, arm.tool_frame)
+    if chain is None:
+        yield Problem(
+            (*at, "tool_frame"),
+            f"'{arm.tool_frame}', which does not hang below '{arm.base_frame}'",
+            "a link of the same arm",
+            "correct base_frame or tool_frame",
+        )
+    elif set(chain) != set(arm.joints):
+        yield Problem(
+            (*at, "joints"),
+            f"{len(arm.joints)} joints ({quoted(arm.joints)})",
+            f"the {len(chain)} that move between '{arm.base_frame}' and '{arm.tool_frame}': {quoted(chain)}",
+            "name exactly those",
+        )
+
+
+def _cartesian_frame_problems(at: KeyPath, arm: Arm, xml: str, home: FloatArray) -> Iterator[Problem]:
+    cartesian = arm.drivers.cartesian_pose
+    if cartesian is None:
+        return
+    try:
+        relabelled = Kinematics(xml, arm.joints, cartesian.frame, arm.tool_frame).forward(arm.home)
+        same = bool(np.abs(relabelled - home).max() <= _ROUNDING)
+    except KinematicsError:  # the frame moves with the arm
+        same = False
+    if not same:
+        yield Problem(
+            (*at, "drivers", "cartesian_pose", "frame"),
+            f"'{cartesian.frame}', which lies elsewhere than '{arm.base_frame}'",
+            f"a frame that lies where base_frame '{arm.base_frame}' lies",
+            "name the frame that the controller's targets are in as base_frame too",
+        )
+
+
+def _limit_problems(at: KeyPath, arm: Arm, urdf: Description) -> Iterator[Problem]:
+    for index, name in enumerate(arm.joints):
+        joint = urdf.joints[name]
+        low, high = arm.limits.position[index]
+        if low < joint.lower - _ROUNDING or high > joint.upper + _ROUNDING:
+            yield Problem(
+                (*at, "limits", "position", index),
+                f"[{low}, {high}] for {name}",
+                f"limits inside the URDF's [{joint.lower:g}, {joint.upper:g}]",
+                "tighten them",
+            )
+        velocity = arm.limits.velocity[index]
+        if velocity > joint.velocity + _ROUNDING:
+            yield Problem(
+                (*at, "limits", "velocity", index),
+                f"{velocity} for {name}",
+                f"at most the URDF's {joint.velocity:g}",
+                "lower it",
+            )
+    gripper = arm.gripper
+    if gripper is not None:
+        travel = sum(urdf.joints[name].upper for name in gripper.joints)
+        if math.isfinite(travel) and gripper.width[1] > travel + _ROUNDING:
+            yield Problem(
+                (*at, "gripper", "width", 1),
+                f"{gripper.width[1]} m",
+                f"at most {travel:g} m, the sum of the URDF's upper limits of {quoted(gripper.joints)}",
+                "lower it",
+            )
