@@ -143,6 +143,18 @@ class World:
         self.model.actuator_forcerange[self._grip] = (-self._grip_limit, self._grip_limit)
         mujoco.mj_forward(self.model, self.data)
 
+    def place_arm(self, joints: FloatArray, width: float) -> None:
+        """Teleport the arm (set-up only): joints [7] in rad and gripper width [m], at rest."""
+        q = self._checked_joints(joints)
+        self.data.qpos[self._q] = q
+        self.data.qvel[self._v] = 0.0
+        finger = float(np.clip(width, 0.0, GRIPPER_MAX_WIDTH)) / 2
+        self.data.qpos[self._fingers] = finger
+        self.data.ctrl[self._grip] = finger
+        self._grip_target = finger
+        self.command_joints(q)
+        mujoco.mj_forward(self.model, self.data)
+
     def place_block(self, index: int, xyz: Sequence[float], wxyz: Sequence[float]) -> None:
         """Teleport a block (set-up only): centre [m] and MuJoCo-order quaternion, at rest."""
         adr = self._blocks[index]

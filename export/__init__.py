@@ -1,0 +1,2 @@
+"""Torch checkpoint to policy bundle, one package per policy family. May import torch; the runtime
+never imports this."""

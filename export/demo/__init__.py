@@ -1,0 +1,1 @@
+"""The demo policy: scripted demonstrations, training, export and offline evaluation."""
