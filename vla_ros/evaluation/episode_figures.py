@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 
 import cv2
@@ -66,7 +66,7 @@ def joint_plots(episode: Episode, robot: Robot, zero_ns: int) -> str:
     return _legend(commanded=COMMANDED, measured=MEASURED) + f'<div class="grid">{"".join(plots)}</div>'
 
 
-def chunk_plots(episode: Episode, robot: Robot, forward: dict[str, Forward], zero_ns: int) -> str:
+def chunk_plots(episode: Episode, robot: Robot, forward: Mapping[str, Forward], zero_ns: int) -> str:
     """Every chunk as it was planned, with what the arm then did: tool position, or joints for a
     policy that speaks of joints. `forward`: {arm: joints [J] -> tool pose [4, 4]}."""
     plots = []

@@ -45,7 +45,7 @@ class Run:
     start: NodeReports
     end: NodeReports
     robot: Robot
-    forward: dict[str, Forward]
+    forward: Mapping[str, Forward]
     folder: Path
 
 
@@ -133,7 +133,7 @@ def _latency_plots(gathered: _Gathered) -> str:
         ),
         histogram(
             gathered.disagreement_mm,
-            "neighbouring chunks, mean distance where they overlap",
+            "how far neighbouring chunks disagree",
             "mm",
             "var(--planned)",
         ),

@@ -138,13 +138,16 @@ def histogram(values: ArrayLike, title: str, x_label: str, colour: str, bins: in
     data = data[np.isfinite(data)]
     if data.size == 0:
         return ""
-    low, high = float(min(0.0, data.min())), float(np.percentile(data, 99.5))
-    heights, edges = np.histogram(data, bins=bins, range=(low, max(high, low + 1e-6) * 1.05))
+    median, high = (float(value) for value in np.percentile(data, [50, 99.5]))
+    # Zero belongs on the axis of a latency, not on that of a nearly constant interval.
+    low = min(0.0, float(data.min())) if data.min() < 0.5 * median else float(data.min())
+    margin = max(0.05 * (high - low), 0.005 * abs(high), 1e-6)
+    heights, edges = np.histogram(data, bins=bins, range=(low if low == 0.0 else low - margin, high + margin))
     p50, p99 = np.percentile(data, [50, 99])
     return plot(
         [
             Bars(edges, heights, colour),
-            Mark(float(p50), f"p50 {p50:.3g}"),
+            Mark(median, f"p50 {p50:.3g}"),
             Mark(float(p99), f"p99 {p99:.3g}"),
         ],
         title,

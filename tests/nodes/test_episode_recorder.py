@@ -1,0 +1,119 @@
+"""The recorder on real topics: publishers and recorder in one process, through the real middleware."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+
+from tests.recording.messages import franka, image, joint_state, text
+from tests.support import wait_for
+from vla_ros.nodes.episode_recorder import EpisodeRecorder, message_class
+from vla_ros.recording.episode import read_episode
+from vla_ros.recording.topics import COMMAND, PROMPT, TASK, recorded_topics
+
+pytestmark = pytest.mark.graph
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@pytest.fixture
+def node(ros_domain: int) -> Iterator[Node]:
+    rclpy.init(args=[])
+    node = rclpy.create_node("recorder_test")
+    yield node
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+@pytest.fixture
+def recorder(node: Node) -> Iterator[EpisodeRecorder]:
+    recorder = EpisodeRecorder(node, recorded_topics(franka()))
+    yield recorder
+    recorder.close()
+
+
+def publisher(node: Node, kind: str, topic: str, qos: QoSProfile | int = 10) -> Callable[[bytes], None]:
+    made = node.create_publisher(message_class(kind), topic, qos)
+    wait_for(lambda: made.get_subscription_count() >= 1, what=f"the recorder on {topic}")
+    return made.publish
+
+
+def test_an_episode_is_recorded_from_the_wire(node: Node, recorder: EpisodeRecorder, tmp_path: Path) -> None:
+    robot = franka()
+    arm = robot.arms["arm"]
+    states = publisher(node, "sensor_msgs/msg/JointState", arm.states.topic, qos_profile_sensor_data)
+    commands = publisher(node, "sensor_msgs/msg/JointState", COMMAND)
+    front = publisher(node, "sensor_msgs/msg/Image", robot.cameras["front"].topic)
+    prompt = publisher(node, "std_msgs/msg/String", PROMPT, LATCHED)
+    task = publisher(node, "std_msgs/msg/String", TASK, LATCHED)
+    prompt(text("lift the red block"))
+    commands(joint_state(1, ["arm/joint1"], [9.0]))
+    time.sleep(0.3)  # what is said before the episode does not belong to it
+
+    recorder.begin(tmp_path / "episode.mcap")
+    began = time.time_ns()
+    picture = np.full((480, 640, 3), (200, 30, 30), np.uint8)
+    for k in range(1000):
+        now = time.time_ns()
+        states(joint_state(now, arm.joints, [k / 1000] * 7))
+        if k % 10 == 0:
+            commands(joint_state(now, ["arm/joint1"], [k / 1000]))
+        if k % 33 == 0:
+            front(image(now, picture))
+        time.sleep(0.001)
+    elapsed_s = (time.time_ns() - began) / 1e9
+    task(text("success"))
+    time.sleep(0.3)
+    recorder.finish({"outcome": "success"})
+
+    episode = read_episode(tmp_path / "episode.mcap", robot)
+    # Every command, in order; what came before the episode is not in it.
+    np.testing.assert_allclose(episode.command.column("arm/joint1"), np.arange(100) / 100)
+    # Fast streams are thinned, not decimated to nothing, and their order holds.
+    joints = episode.joints["arm"]
+    assert 30 * elapsed_s <= len(joints.stamps_ns) <= 105 * elapsed_s
+    assert (np.diff(joints.stamps_ns) > 0).all()
+    assert 4 * elapsed_s <= len(episode.images["front"]) <= 11 * elapsed_s + 1
+    assert [value for _, value in episode.texts[TASK]] == ["success"]
+
+
+def test_what_was_latched_before_is_in_every_episode(
+    node: Node, recorder: EpisodeRecorder, tmp_path: Path
+) -> None:
+    task = publisher(node, "std_msgs/msg/String", TASK, LATCHED)
+    task(text("running"))
+    time.sleep(0.3)
+    for name in ("a.mcap", "b.mcap"):
+        recorder.begin(tmp_path / name)
+        recorder.finish({})
+        assert [value for _, value in read_episode(tmp_path / name, franka()).texts[TASK]] == ["running"]
+
+
+def test_an_image_that_cannot_be_stored_spoils_the_episode_aloud(
+    node: Node, recorder: EpisodeRecorder, tmp_path: Path
+) -> None:
+    front = publisher(node, "sensor_msgs/msg/Image", franka().cameras["front"].topic)
+    recorder.begin(tmp_path / "episode.mcap")
+    front(image(1, np.zeros((4, 4, 1), np.uint8), "32FC1"))
+    time.sleep(0.5)
+    with pytest.raises(ValueError, match="32FC1"):
+        recorder.finish({})
+    assert list(tmp_path.iterdir()) == []
+    recorder.begin(tmp_path / "next.mcap")
+    recorder.finish({})
+    assert (tmp_path / "next.mcap").exists()
+
+
+def test_begin_and_finish_go_together(recorder: EpisodeRecorder, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="no episode"):
+        recorder.finish({})
+    recorder.begin(tmp_path / "episode.mcap")
+    with pytest.raises(RuntimeError, match="still being recorded"):
+        recorder.begin(tmp_path / "other.mcap")
