@@ -1,0 +1,1 @@
+"""Limits, watchdogs and stopping: plain arithmetic on arrays, time as an argument."""
