@@ -23,7 +23,7 @@ REQUIRES = [
     "rosbags>=0.10",
     "mcap>=1.2",
     "tokenizers>=0.15",
-    "typer>=0.12",
+    "typer>=0.9",
     "rich>=13",
 ]
 

@@ -1,4 +1,4 @@
-"""Where robot configurations, policy bundles and middleware profiles lie, in every kind of install.
+"""Where robot configurations and policy bundles lie, in every kind of install.
 
 A name is looked up in the folders of `roots()`; anything that looks like a path is taken as one.
 """
@@ -78,11 +78,3 @@ def policy_bundle(name_or_path: str | Path) -> Path:
         f"policy bundle {str(name_or_path)!r}: no such folder (looked from {Path.cwd()}); give the path of "
         f"a folder with a policy.yaml, or one of the names {', '.join(known) or '(none installed)'}"
     )
-
-
-def dds_profile(file_name: str) -> Path:
-    """Path of a middleware profile that comes with the package, such as `fastdds.xml`."""
-    path = PACKAGE / "nodes" / "dds" / file_name
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: missing from this installation of vla_ros; install it again")
-    return path
