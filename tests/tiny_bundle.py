@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import yaml
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from vla_ros.policy.bundle import Bundle, write_bundle
 from vla_ros.policy.parity import ParityCase, parity_bytes
 
+ROOT = Path(__file__).parents[1]
 WORDS = ("pick", "up", "the", "a", "block", "cube", "grab", "and", "lift", "it")
 WORDS += ("red", "green", "blue", "yellow", "purple", "orange")
 STATE = [
@@ -37,6 +39,11 @@ ACTION = [
     },
     {"arm": "arm", "signal": "gripper", "size": 1, "reference": "absolute"},
 ]
+
+
+def franka_fields() -> dict[str, Any]:
+    """The Franka's YAML as plain values, to be changed and given to `Robot.model_validate`."""
+    return yaml.safe_load((ROOT / "robot_configs" / "franka.yaml").read_text())
 
 
 def image_input(role: str, **changes: Any) -> dict[str, Any]:

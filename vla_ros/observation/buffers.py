@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 from vla_ros.errors import Refused
@@ -19,7 +20,7 @@ from vla_ros.observation.decode import (
     decode_image,
     decode_joint_state,
 )
-from vla_ros.robot.config import Camera, Robot
+from vla_ros.robot.config import Camera, Gripper, Robot
 from vla_ros.robot.states import gripper_width, positions_by_name
 from vla_ros.types import FloatArray
 
@@ -48,6 +49,7 @@ class Ring(Generic[T]):
         self._repeats = 0
         self._before_jump_ns: int | None = None
         self._unusable: Refused | None = None
+        self._foreign: Refused | None = None
 
     def clear(self) -> None:
         """Forget all samples and faults; the counters go on."""
@@ -55,6 +57,7 @@ class Ring(Generic[T]):
         self._repeats = 0
         self._before_jump_ns = None
         self._unusable = None
+        self._foreign = None
 
     def push(self, stamp_ns: int, value: T) -> None:
         """Keep a sample, unless its stamp says that it is none.
@@ -67,7 +70,7 @@ class Ring(Generic[T]):
         if stamp_ns == 0:
             self._drop(Refused("no_stamp", f"{self.topic}: header.stamp is not set; the driver must set it"))
             return
-        self._unusable = None
+        self._unusable = self._foreign = None
         if self.samples:
             newest = self.samples[-1][0]
             if stamp_ns == newest:
@@ -88,6 +91,13 @@ class Ring(Generic[T]):
         self.received += 1
         self._drop(reason)
 
+    def ignore(self, reason: Refused) -> None:
+        """Note a message that is not about this stream's subject (other joints on a shared topic). It is
+        the reason given when nothing better keeps coming."""
+        self.received += 1
+        self.dropped[reason.reason] += 1
+        self._foreign = reason
+
     def _drop(self, reason: Refused) -> None:
         self.dropped[reason.reason] += 1
         self._unusable = reason
@@ -101,6 +111,8 @@ class Ring(Generic[T]):
         if self._unusable is not None:
             raise self._unusable
         if not self.samples:
+            if self._foreign is not None:
+                raise self._foreign
             raise Refused("incomplete", f"{self.stream}: nothing received on {self.topic}")
         age = now_ns - self.samples[-1][0]
         if age < -self.max_age_ns:
@@ -111,6 +123,8 @@ class Ring(Generic[T]):
             )
         if age <= self.max_age_ns:
             return
+        if self._foreign is not None:
+            raise self._foreign
         limit = f"{_ms(age)} old, at most {_ms(self.max_age_ns)} is allowed (max_age_ms)"
         if self._repeats:
             text = f"{self.stream}: {self.topic} repeats one stamp ({self._repeats} times); {limit}"
@@ -194,17 +208,16 @@ class ObservationBuffers:
         """A JointState of arm `arm`; joints are picked by name."""
         joints = self._robot.arms[arm].joints
         _push_joints(
-            self.joints[arm], cdr, lambda sample: positions_by_name(sample.names, sample.positions, joints)
+            self.joints[arm], cdr, joints, lambda s: positions_by_name(s.names, s.positions.tolist(), joints)
         )
 
     def gripper_states(self, arm: str, cdr: bytes) -> None:
-        """A JointState of the gripper of arm `arm`."""
+        """A JointState of the gripper of arm `arm`; its joints are picked by name. KeyError without one."""
         gripper = self._robot.arms[arm].gripper
         if gripper is None:
             raise KeyError(f"arm '{arm}' has no gripper")
-        _push_joints(
-            self.grippers[arm], cdr, lambda sample: gripper_width(gripper, sample.names, sample.positions)
-        )
+        value = partial(_width, gripper)
+        _push_joints(self.grippers[arm], cdr, gripper.joints, value)
 
 
 def check_size(stream: str, size: tuple[int, int], camera: Camera) -> None:
@@ -221,12 +234,23 @@ def _camera_ring(name: str, camera: Camera) -> Ring[Frame]:
     return Ring(f"camera/{name}", camera.topic, FRAMES_KEPT, round(camera.max_age_ms * MS))
 
 
-def _push_joints(ring: Ring[T], cdr: bytes, value: Callable[[JointSample], T]) -> None:
+def _width(gripper: Gripper, sample: JointSample) -> float:
+    return gripper_width(gripper, sample.names, sample.positions.tolist())
+
+
+def _push_joints(ring: Ring[T], cdr: bytes, joints: Sequence[str], value: Callable[[JointSample], T]) -> None:
+    names: tuple[str, ...] = ()
     try:
         sample = decode_joint_state(cdr)
+        names = sample.names
         picked = value(sample)
     except Refused as error:
-        ring.refuse(Refused(error.reason, f"{ring.stream}: on {ring.topic}: {error}"))
+        located = Refused(error.reason, f"{ring.stream}: on {ring.topic}: {error}")
+        # Several drivers may share one joint_states topic: a message about none of our joints is theirs.
+        if names and not set(names) & set(joints):
+            ring.ignore(located)
+        else:
+            ring.refuse(located)
     else:
         ring.push(sample.stamp_ns, picked)
 

@@ -129,7 +129,8 @@ def decode_joint_state(cdr: bytes) -> JointSample:
 
 def _deserialise(cdr: bytes, kind: str) -> Any:
     try:
-        return _STORE.deserialize_cdr(cdr, kind)
+        # A memoryview: rosbags slices what it is given, and a slice of bytes would copy the picture.
+        return _STORE.deserialize_cdr(memoryview(cdr), kind)
     except Exception as error:  # the generated readers raise whatever a short buffer leads to
         raise Refused("undecodable", f"{len(cdr)} bytes that are no {kind} ({error!r})") from error
 

@@ -100,8 +100,8 @@ def _camera(
         )
     elif camera.rate_hz * manifest.outputs.dt_s < 1 - 1e-9:
         fix = (
-            f"policy '{manifest.name}' was trained at {1 / manifest.outputs.dt_s:g} Hz; camera '{name}' gives "
-            f"{camera.rate_hz:g} Hz: run it at a higher rate"
+            f"policy '{manifest.name}' was trained at {1 / manifest.outputs.dt_s:g} Hz; camera '{name}' "
+            f"gives {camera.rate_hz:g} Hz: run it at a higher rate"
         )
     return ContractLine(not fix, what, wants, says, fix)
 

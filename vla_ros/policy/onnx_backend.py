@@ -106,7 +106,8 @@ class OnnxPolicy:
             velocity = self._step.run(None, {**context, "x": x, "t": t})[0]
             if velocity.shape != self._shape:
                 raise Refused("shape", f"the network returned {velocity.shape}, expected {self._shape}")
-            x += velocity.astype(np.float32, copy=False) / np.float32(steps)
+            with np.errstate(invalid="ignore", over="ignore"):  # looked at below
+                x += velocity.astype(np.float32, copy=False) / np.float32(steps)
         if not np.isfinite(x).all():
             raise Refused("nan", f"the network returned {int((~np.isfinite(x)).sum())} values not finite")
         return RawChunk(values=x[0])

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ def read_parity(path: Path) -> tuple[list[ParityCase], float]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(f"{path}: not a parity file ({error}); export the bundle again") from None
     missing = [name for name in RESERVED if name not in arrays]
     if missing or len(arrays) == len(RESERVED):

@@ -1,0 +1,46 @@
+"""Serialised camera and joint messages, as a driver sends them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from rosbags.typesys import Stores, get_typestore
+
+STORE = get_typestore(Stores.ROS2_JAZZY)
+TYPES = STORE.types
+NS = 1_000_000_000
+
+
+def header(stamp_ns: int):
+    sec, nanosec = divmod(stamp_ns, NS)
+    stamp = TYPES["builtin_interfaces/msg/Time"](sec, nanosec)
+    return TYPES["std_msgs/msg/Header"](stamp, "frame")
+
+
+def image(stamp_ns: int, pixels: np.ndarray, encoding: str = "rgb8", padding: int = 0) -> bytes:
+    """pixels [H, W, channels] as sent; `padding` bytes at the end of each row."""
+    height, width = pixels.shape[:2]
+    rows = np.pad(pixels.reshape(height, -1), ((0, 0), (0, padding)), constant_values=99)
+    message = TYPES["sensor_msgs/msg/Image"](
+        header(stamp_ns), height, width, encoding, 0, rows.shape[1], np.ascontiguousarray(rows).ravel()
+    )
+    return bytes(STORE.serialize_cdr(message, "sensor_msgs/msg/Image"))
+
+
+def compressed(stamp_ns: int, rgb: np.ndarray, extension: str = ".png", kind: str = "png") -> bytes:
+    _, data = cv2.imencode(extension, np.ascontiguousarray(rgb[:, :, ::-1]))
+    return compressed_bytes(stamp_ns, data.ravel(), kind)
+
+
+def compressed_bytes(stamp_ns: int, data: np.ndarray, kind: str = "png") -> bytes:
+    message = TYPES["sensor_msgs/msg/CompressedImage"](header(stamp_ns), kind, data)
+    return bytes(STORE.serialize_cdr(message, "sensor_msgs/msg/CompressedImage"))
+
+
+def joint_state(stamp_ns: int, names: Sequence[str], positions: Sequence[float]) -> bytes:
+    values = np.asarray(positions, dtype=np.float64)
+    nothing = np.zeros(0)
+    message = TYPES["sensor_msgs/msg/JointState"](header(stamp_ns), list(names), values, nothing, nothing)
+    return bytes(STORE.serialize_cdr(message, "sensor_msgs/msg/JointState"))
