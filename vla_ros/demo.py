@@ -41,8 +41,9 @@ if TYPE_CHECKING:  # rclpy is looked for, and its absence explained, before it i
 
 NODES = ("sim_node", "control_node", "policy_node")
 START_TIMEOUT_S = 60.0
-# The task ends itself by time-out; past this the judge is gone.
-VERDICT_TIMEOUT_S = TIME_LIMIT + 15.0
+# The task's own time runs from the first command; a policy that never commands ends the episode here.
+VERDICT_TIMEOUT_S = TIME_LIMIT + 10.0
+NO_VERDICT = "failure: no verdict"
 LOG_TAIL_LINES = 15
 
 
@@ -210,7 +211,7 @@ def _run_episode(
     began = time.monotonic()
     operator.trigger("policy_node/start")
     operator.trigger("control_node/start")
-    outcome = operator.wait_verdict(VERDICT_TIMEOUT_S)
+    outcome = operator.wait_verdict(VERDICT_TIMEOUT_S) or NO_VERDICT
     duration_s = time.monotonic() - began
     operator.trigger("policy_node/stop")
     operator.trigger("control_node/stop")

@@ -92,6 +92,7 @@ def test_a_verdict_of_the_scene_before_does_not_count(sim: Sim, operator: Operat
         operator.wait_running(0.5)
     operator.trigger("sim_node/reset")
     operator.wait_running(5.0)
+    assert operator.wait_verdict(0.3) is None
     threading.Timer(0.3, lambda: sim.task.publish(String(data="success"))).start()
     assert operator.wait_verdict(5.0) == "success"
 

@@ -108,15 +108,16 @@ class Operator:
         with self._changed:
             self._task.clear()
 
-    def wait_verdict(self, timeout_s: float) -> str:
-        """Wait for what the task says after "running": "success" or "failure: ..."."""
-
-        def verdict() -> bool:
+    def wait_verdict(self, timeout_s: float) -> str | None:
+        """Wait for what the task says after "running": "success" or "failure: ..."; None if nothing."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            self._watch()
             with self._changed:
-                return len(self._task) > 1
-
-        self._wait(verdict, timeout_s, "the task's verdict")
-        return self._task[1]
+                if len(self._task) > 1:
+                    return self._task[1]
+                self._changed.wait(WATCH_PERIOD_S)
+        return None
 
     def wait_running(self, timeout_s: float) -> None:
         """Wait until the task says "running" after :meth:`forget_task`."""
