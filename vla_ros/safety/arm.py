@@ -1,0 +1,194 @@
+"""One arm's way from a wanted target to the joint positions that are sent: workspace, inverse kinematics,
+limits. No target and no order of calls makes it send a step that breaks a limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vla_ros.action.rotations import quaternion_to_matrix
+from vla_ros.errors import KinematicsError
+from vla_ros.robot.config import Arm, Safety
+from vla_ros.safety.limits import JointLimiter, Step, ToolSpeed, into_box, outside_box
+from vla_ros.types import FloatArray
+
+# The path between two targets inside the box may bulge out of it; this far is let pass, m.
+BOX_TOLERANCE = 0.005
+# A solution further from its target than this is reported, m and rad.
+REACHED_POSITION, REACHED_ROTATION = 0.005, 0.05
+# After a silence the command goes on from what was sent last where the arm still is there, rad.
+STILL_THERE = 0.02
+
+
+class Solved(Protocol):
+    """What inverse kinematics returns; see `vla_ros.robot.kinematics.Solution`."""
+
+    @property
+    def q(self) -> FloatArray:
+        """Joints, rad [J]."""
+        ...
+
+    @property
+    def position_error(self) -> float:
+        """Distance from the target, m."""
+        ...
+
+    @property
+    def rotation_error(self) -> float:
+        """Angle from the target, rad."""
+        ...
+
+
+class ArmKinematics(Protocol):
+    """What is needed of `vla_ros.robot.kinematics.Kinematics`."""
+
+    def forward(self, q: ArrayLike) -> FloatArray:
+        """Tool pose, 4x4, for joints [J]."""
+        ...
+
+    def jacobian(self, q: ArrayLike) -> FloatArray:
+        """Tool twist per joint velocity, 6xJ."""
+        ...
+
+    def inverse(
+        self,
+        target: ArrayLike,
+        q_start: ArrayLike,
+        lower: ArrayLike,
+        upper: ArrayLike,
+        posture: ArrayLike | None = None,
+    ) -> Solved:
+        """Joints that bring the tool to `target`, 4x4."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sent:
+    """wanted: joints asked for, sent: joints sent, float64 [J] rad; interventions: what changed them."""
+
+    wanted: FloatArray
+    sent: FloatArray
+    interventions: tuple[str, ...]
+
+
+class ArmFollower:
+    """Keeps the state of one arm's command stream.
+
+    `live` is whether a command stream runs; before `begin` and after `end` nothing may be sent.
+    """
+
+    def __init__(self, arm: Arm, safety: Safety, kinematics: ArmKinematics, period_s: float) -> None:
+        self.live = False
+        self._safety = safety
+        self._kinematics = kinematics
+        self._limiter = JointLimiter(arm.limits, period_s)
+        self._tool = ToolSpeed(safety.tool_speed, safety.tool_rotation_speed)
+        self._home = np.array(arm.home, dtype=np.float64)
+        self._last_sent: FloatArray | None = None
+        self._wanted: FloatArray | None = None
+
+    @property
+    def q(self) -> FloatArray:
+        """The joint positions sent last, rad [J]."""
+        return self._limiter.q
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the last command did not move the arm."""
+        return not self.live or self._limiter.at_rest
+
+    def begin(self, measured: FloatArray) -> None:
+        """Open the command stream at the measured joints [J], or where the last one ended if the arm is
+        still there, so that the driver sees no step. Does nothing where it is open."""
+        if self.live:
+            return
+        last = self._last_sent
+        there = last is not None and np.all(np.abs(last - measured) <= STILL_THERE)
+        self._limiter.reset(last if there and last is not None else measured)
+        self._wanted = None
+        self.live = True
+
+    def end(self) -> None:
+        """Close the command stream."""
+        self.live = False
+
+    def forget(self) -> None:
+        """Forget where the last command stream ended: the world may have been rearranged since."""
+        if not self.live:
+            self._last_sent = None
+
+    def follow_pose(self, target: FloatArray) -> Sent:
+        """One tick towards a tool pose [7]: x y z m, quaternion xyzw, base frame."""
+        if not np.all(np.isfinite(target)) or not np.any(target[3:]):
+            return self._unusable([])
+        pose = np.eye(4)
+        pose[:3, :3] = quaternion_to_matrix(target[3:])
+        pose[:3, 3] = into_box(target[:3], self._safety.workspace)
+        words = ["workspace"] if np.any(pose[:3, 3] != target[:3]) else []
+        return self._follow_tool(pose, words)
+
+    def follow_joints(self, target: FloatArray) -> Sent:
+        """One tick towards joints [J], rad. A target whose tool pose lies outside the workspace is
+        replaced by the nearest pose inside."""
+        if not np.all(np.isfinite(target)):
+            return self._unusable([])
+        limited = np.clip(target, self._limiter.lower, self._limiter.upper)
+        pose = self._kinematics.forward(limited)
+        inside = into_box(pose[:3, 3], self._safety.workspace)
+        if np.any(inside != pose[:3, 3]):
+            pose[:3, 3] = inside
+            return self._follow_tool(pose, ["workspace"])
+        return self._advance(target, [])
+
+    def hold(self) -> Sent:
+        """One tick of slowing down, and then of staying where the arm came to rest."""
+        self._wanted = None
+        return self._send(self._limiter.plan_stop(), self._limiter.q, [])
+
+    def _follow_tool(self, pose: FloatArray, words: list[str]) -> Sent:
+        limiter = self._limiter
+        try:
+            # The posture keeps the elbow of a redundant arm from wandering off over a long run.
+            solution = self._kinematics.inverse(pose, limiter.q, limiter.lower, limiter.upper, self._home)
+        except KinematicsError:
+            return self._unusable(words)
+        if solution.position_error > REACHED_POSITION or solution.rotation_error > REACHED_ROTATION:
+            words.append("unreachable")
+        return self._advance(solution.q, words)
+
+    def _advance(self, target: FloatArray, words: list[str]) -> Sent:
+        limiter = self._limiter
+        before = target if self._wanted is None else self._wanted
+        self._wanted = target
+        step = limiter.plan(
+            target,
+            (target - before) / limiter.period_s,
+            self._kinematics.jacobian(limiter.q),
+            self._tool,
+        )
+        words = [*words, *step.limits]
+        if self._leaves_box(step):
+            words.append("workspace_stop")
+            step = limiter.plan_stop()
+        return self._send(step, target, words)
+
+    def _leaves_box(self, step: Step) -> bool:
+        """Whether the tool would come to rest outside the box, and further out than it is."""
+        limiter = self._limiter
+        box = self._safety.workspace
+        rests = outside_box(self._kinematics.forward(limiter.resting_place(step))[:3, 3], box)
+        if rests <= BOX_TOLERANCE:
+            return False
+        return rests > outside_box(self._kinematics.forward(limiter.q)[:3, 3], box)
+
+    def _unusable(self, words: list[str]) -> Sent:
+        self._wanted = None
+        return self._send(self._limiter.plan_stop(), self._limiter.q, [*words, "nan"])
+
+    def _send(self, step: Step, wanted: FloatArray, words: list[str]) -> Sent:
+        self._limiter.commit(step)
+        self._last_sent = step.q
+        return Sent(wanted=np.array(wanted), sent=np.array(step.q), interventions=tuple(dict.fromkeys(words)))
