@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vla_ros.action.rotations import matrix_to_quaternion
 from vla_ros.errors import Refused
 from vla_ros.robot.config import Arm, Gripper
 from vla_ros.types import FloatArray
@@ -123,9 +124,8 @@ class CartesianPose:
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
         pose = message.pose
         pose.position.x, pose.position.y, pose.position.z = map(float, tool_pose[:3, 3])
-        quaternion = _quaternion_xyzw(tool_pose[:3, :3])
         o = pose.orientation
-        o.x, o.y, o.z, o.w = map(float, quaternion)
+        o.x, o.y, o.z, o.w = map(float, matrix_to_quaternion(tool_pose[:3, :3]))
         return message
 
 
@@ -141,27 +141,3 @@ def _check_joints(q: FloatArray, count: int) -> None:
         raise Refused("incomplete", f"joint command has shape {np.shape(q)}, expected ({count},)")
     if not np.isfinite(q).all():
         raise Refused("nan", f"joint command is not finite: {np.asarray(q).tolist()}")
-
-
-def _quaternion_xyzw(rotation: FloatArray) -> FloatArray:
-    """Unit quaternion, xyzw with w >= 0, of a 3x3 rotation (Shepperd's method: the largest first)."""
-    m = rotation
-    squares = np.array(
-        [
-            1 + m[0, 0] - m[1, 1] - m[2, 2],
-            1 - m[0, 0] + m[1, 1] - m[2, 2],
-            1 - m[0, 0] - m[1, 1] + m[2, 2],
-            1 + m[0, 0] + m[1, 1] + m[2, 2],
-        ]
-    )
-    largest = int(np.argmax(squares))
-    products = np.array(
-        [
-            [squares[0], m[0, 1] + m[1, 0], m[0, 2] + m[2, 0], m[2, 1] - m[1, 2]],
-            [m[0, 1] + m[1, 0], squares[1], m[1, 2] + m[2, 1], m[0, 2] - m[2, 0]],
-            [m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], squares[2], m[1, 0] - m[0, 1]],
-            [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], squares[3]],
-        ]
-    )
-    quaternion: FloatArray = products[largest] / np.linalg.norm(products[largest])
-    return -quaternion if quaternion[3] < 0 else quaternion

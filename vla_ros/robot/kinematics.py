@@ -32,6 +32,10 @@ _DAMPING = 1e-4
 # Largest joint step of one iteration, rad: the linearisation holds no further.
 _STEP = 0.3
 _ITERATIONS = 60
+# Where singularities begin (smallest singular value of the weighted Jacobian; 0.7 at the FR3's home),
+# and how firmly the joints are held at one.
+_SINGULAR = 0.3
+_HOLD = 0.1
 # Pull towards the posture, per call: a share of the distance and never more than so many rad, so that
 # at 100 Hz the elbow returns within about a second and never faster than 0.3 rad/s.
 _POSTURE_GAIN = 0.02
@@ -145,30 +149,35 @@ class Kinematics:
         """Joints within [lower, upper] that bring the tool to `target`, starting from q_start.
 
         Levenberg-Marquardt with the damping of Sugihara (IEEE T-RO 27(5), 2011: proportional to the
-        squared error, plus a floor): steps stay bounded near singularities and for targets out of
-        reach, where the nearest pose found is returned with its errors. Check `Solution.reached`.
-        Joints that meet a limit stay there while the others make up for them.
+        squared error, plus a floor): it settles also for a target out of reach, with the nearest pose
+        found and its errors. Check `Solution.reached`. Joints that meet a limit stay there while the
+        others make up for them. Without `posture`, a pose that is already met returns q_start unchanged.
 
-        Call it once per tick with the previous command as q_start. `lower` and `upper` may be any box:
-        the limits cut down to what the velocity limits allow in this tick give the best pose that can
-        be had in time. With `posture` [J], the redundant motion drifts towards it a little per call;
-        without, a pose that is already met returns q_start unchanged.
+        A control loop calls it once per tick with the previous command as q_start, `home` as posture
+        [J] and, as `lower` and `upper`, the position limits cut down to what the velocity limits allow
+        in one tick: the result is then the best pose that can be had in time. With a posture the motion
+        is calm over ticks: near a singularity (judged at q_start) the joints are held to where they
+        were, the more the nearer (Nakamura and Hanafusa, J. Dyn. Sys. Meas. Control 108(3), 1986), so
+        that the tool lags a little where the joints would race or fall onto another branch; elsewhere
+        the target is met exactly. And the redundant motion drifts towards the posture a little per
+        call, so that the elbow does not wander.
 
         target: 4x4, tool in base frame. Raises KinematicsError on a wrong shape, a number that is not
-        finite, a target that is no rigid transform, or lower > upper. A q_start outside the box is
-        first moved to its edge.
+        finite, a target that is no rigid transform, or lower > upper. A q_start outside the limits is
+        first moved to their edge.
         """
         goal = np.asarray(target, dtype=np.float64)
         low, high = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
         self._check_target(goal, low, high)
-        q = np.minimum(np.maximum(self._checked(q_start), low), high)
-        pull = None if posture is None else self._pull(self._checked(posture), q)
+        start = np.minimum(np.maximum(self._checked(q_start), low), high)
+        pull = None if posture is None else self._pull(self._checked(posture), start)
+        hold = 0.0
 
-        best = q
+        q = best = start
         best_cost = np.inf
         best_errors = (np.inf, np.inf)
         damping_scale = 0.5
-        for _ in range(_ITERATIONS):
+        for iteration in range(_ITERATIONS):
             pose, jacobian = self._pose_and_jacobian(q)
             error = np.empty(6)
             error[:3] = goal[:3, 3] - pose[:3, 3]
@@ -176,18 +185,24 @@ class Kinematics:
             errors = (float(np.sqrt(error[:3] @ error[:3])), float(np.sqrt(error[3:] @ error[3:])))
             error[:3] *= _POSITION_WEIGHT
             jacobian[:3] *= _POSITION_WEIGHT
+            if iteration == 0 and posture is not None:
+                hold = _hold_near_singularity(jacobian)
             cost = float(error @ error)
-            if cost < best_cost:
-                stalled = cost > 0.999999 * best_cost
-                best, best_cost, best_errors = q, cost, errors
+            back = start - q
+            total = cost + hold * float(back @ back)
+            if total < best_cost:
+                stalled = total > 0.9999 * best_cost
+                best, best_cost, best_errors = q, total, errors
                 damping_scale = max(damping_scale * 0.5, 1e-3)
             else:
-                # Further away than before: go back and step more carefully.
+                # Further away than before: step more carefully.
                 stalled = damping_scale > 1e3
                 damping_scale *= 10.0
             if pull is None and (stalled or (errors[0] <= _POSITION_GOAL and errors[1] <= _ROTATION_GOAL)):
                 break
-            step = _step(jacobian, error, damping_scale * cost + _DAMPING, pull, low - q, high - q)
+            damping = damping_scale * cost + _DAMPING
+            anchor = hold * back if pull is None else hold * back + damping * pull
+            step = _step(jacobian, error, damping + hold, anchor, low - q, high - q)
             if pull is not None:
                 # The pull belongs to this call's first step only; the ones after it correct for it, so
                 # the pose before it does not compete for being the best.
@@ -246,24 +261,33 @@ class Kinematics:
         return pose
 
 
+def _hold_near_singularity(jacobian: FloatArray) -> float:
+    """Weight that holds the joints where they are: 0 away from singularities, _HOLD at one.
+
+    jacobian: 6xJ, weighted; its smallest singular value is the measure.
+    """
+    smallest = float(np.sqrt(max(np.linalg.eigvalsh(jacobian @ jacobian.T)[0], 0.0)))
+    nearness = max(0.0, 1.0 - smallest / _SINGULAR)
+    return _HOLD * nearness * nearness
+
+
 def _step(
     jacobian: FloatArray,
     error: FloatArray,
     damping: float,
-    pull: FloatArray | None,
+    anchor: FloatArray,
     low: FloatArray,
     high: FloatArray,
 ) -> FloatArray:
-    """Minimise |J d - e|^2 + damping |d - pull|^2 for d [J] within [low, high], at most _STEP per joint.
+    """Solve (J^T J + damping) d = J^T e + anchor for d [J] within [low, high], at most _STEP per joint.
 
-    In the null space of J this is `pull` itself. Joints whose free solution leaves the box are put on
-    its edge, one set after the other, and the rest is solved again.
+    With anchor = damping * p this is the d that minimises |J d - e|^2 + damping |d - p|^2, which in the
+    null space of J is p itself. Joints whose free solution leaves the box are put on its edge, one set
+    after the other, and the rest is solved again.
     """
     hessian = jacobian.T @ jacobian
     hessian.flat[:: len(hessian) + 1] += damping
-    gradient = jacobian.T @ error
-    if pull is not None:
-        gradient += damping * pull
+    gradient = jacobian.T @ error + anchor
     step = np.asarray(np.linalg.solve(hessian, gradient), dtype=np.float64)
     outside = (step < low) | (step > high)
     if outside.any():
