@@ -70,7 +70,7 @@ def image_to_input(rgb: ImageArray, spec: ImageInput) -> NDArray[Any]:
 def tokenise(tokenizer: Tokenizer, bundle: Bundle, instruction: str) -> NDArray[np.int64]:
     """int64 [1, max_tokens], padded on the right.
 
-    Raises Refused: "prompt_empty", "prompt_too_long"; a prompt is never cut.
+    Raises Refused: "prompt_empty", "prompt_too_long", "prompt_unreadable"; a prompt is never cut.
     """
     spec = bundle.manifest.inputs.prompt
     text = instruction.strip()
@@ -83,7 +83,10 @@ def tokenise(tokenizer: Tokenizer, bundle: Bundle, instruction: str) -> NDArray[
             "prompt_too_long", f"the prompt has {len(text)} characters, at most {LONGEST_PROMPT} are allowed"
         )
     text = spec.template.replace("{instruction}", text)
-    ids = tokenizer.encode(text.lower() if spec.lowercase else text).ids
+    try:
+        ids = tokenizer.encode(text.lower() if spec.lowercase else text).ids
+    except Exception as error:  # tokenizers raises bare Exception: a word-level one without [UNK] does
+        raise Refused("prompt_unreadable", f"the prompt cannot be tokenised ({error}): {text!r}") from error
     if len(ids) > spec.max_tokens:
         raise Refused(
             "prompt_too_long",
@@ -147,10 +150,12 @@ class Preprocessor:
         return list(dict.fromkeys(self._cameras[spec.role] for spec in self._bundle.manifest.inputs.images))
 
     def tokens(self, prompt: str) -> NDArray[np.int64]:
-        """int64 [1, T]; the last prompt's are kept. Raises Refused as `tokenise` does."""
-        if self._tokens is None or self._tokens[0] != prompt:
-            self._tokens = (prompt, tokenise(self._tokenizer, self._bundle, prompt))
-        return self._tokens[1]
+        """int64 [1, T]; the last prompt's are kept. May be called from any thread. Raises Refused as
+        `tokenise` does."""
+        kept = self._tokens
+        if kept is None or kept[0] != prompt:
+            self._tokens = kept = (prompt, tokenise(self._tokenizer, self._bundle, prompt))
+        return kept[1]
 
     def state(self, observation: Observation) -> NDArray[np.float32]:
         """float32 [1, S], normalised."""
