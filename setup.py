@@ -18,7 +18,7 @@ REQUIRES = [
     "scipy>=1.8",
     "pyyaml>=5.4",
     "pydantic>=2.5",
-    "opencv-python-headless>=4.5",
+    "opencv-python-headless>=4.5,<5",
     "pin>=3.0",  # pinocchio
     "rosbags>=0.10",
     "mcap>=1.2",
@@ -71,7 +71,7 @@ setup(
     name=NAME,
     version="0.1.0",
     description="Trained vision-language-action policies on real robots through ROS 2",
-    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description=(Path(__file__).resolve().parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     maintainer="The vla_ros authors",
