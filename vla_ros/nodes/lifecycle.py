@@ -22,6 +22,7 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
+from rclpy.service import Service
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
@@ -122,7 +123,7 @@ def declare(
 
 def trigger_service(
     node: Node, name: str, action: Callable[[], str], callback_group: CallbackGroup | None = None
-) -> None:
+) -> Service:
     """Offer a std_srvs/Trigger service `~/name`.
 
     `action` returns the text of the answer, or raises VlaRosError, whose text is answered with
@@ -136,7 +137,7 @@ def trigger_service(
             response.message, response.success = str(error), False
         return response
 
-    node.create_service(Trigger, f"~/{name}", serve, callback_group=callback_group)
+    return node.create_service(Trigger, f"~/{name}", serve, callback_group=callback_group)
 
 
 def wait_until_alone(node: Node, others: Callable[[], list[str]], settle_s: float, patience_s: float) -> None:

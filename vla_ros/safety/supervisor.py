@@ -125,6 +125,11 @@ class Supervisor:
         return SOURCES[self.mode]
 
     @property
+    def at_rest(self) -> bool:
+        """Whether no arm is being moved and none is about to be."""
+        return self.mode not in (POLICY, HOMING) and all(arm.at_rest for arm in self._arms.values())
+
+    @property
     def chunk_stamp_ns(self) -> int | None:
         """The observation stamp behind the present target, None without one."""
         return self._target.stamp_ns if self.mode == POLICY and self._target is not None else None

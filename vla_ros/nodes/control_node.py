@@ -1,0 +1,417 @@
+"""control_node: chunks in, driver commands out, at a steady rate; holds the robot when chunks stop.
+
+Threads. The commanding thread alone owns the supervisor: it wakes at absolute deadlines, reads joint states
+and the emergency stop itself, and publishes. The executor's thread serves services, chunks, the gripper and
+diagnostics, and hands requests and chunks over through a queue; it never touches the supervisor's state.
+"""
+
+from __future__ import annotations
+
+import collections
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, String
+from trajectory_msgs.msg import JointTrajectory
+
+from vla_ros.action.message import from_message
+from vla_ros.action.schedule import Newest, Scheduler, TemporalEnsemble
+from vla_ros.errors import Refused, VlaRosError
+from vla_ros.nodes.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher
+from vla_ros.nodes.gripper_client import GripperClient
+from vla_ros.nodes.lifecycle import (
+    ManagedNode,
+    declare,
+    run,
+    same_name_nodes,
+    trigger_service,
+    wait_until_alone,
+)
+from vla_ros.nodes.realtime import collect_young, real_time_thread, sleep_until, steady_process
+from vla_ros.nodes.transport import polled_subscription, take_latest
+from vla_ros.resources import robot_config
+from vla_ros.robot.channels import gripper_channel, joint_channels
+from vla_ros.robot.config import Arm, Stream
+from vla_ros.robot.drivers import Driver, driver_for
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.robot.load import check_description, load_robot, read_urdf
+from vla_ros.robot.states import positions_by_name
+from vla_ros.safety.supervisor import ESTOP, STOPPING, Measured, Supervisor
+from vla_ros.types import ActionChunk, Command
+
+NS = 1_000_000_000
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+# Discovery takes a moment; a killed process stays visible for longer.
+SETTLE_S, PATIENCE_S = 1.0, 5.0
+ANSWER_S, REST_S = 1.0, 5.0
+
+
+@dataclass
+class _Request:
+    """Something asked of the commanding thread, and its answer."""
+
+    what: str
+    done: threading.Event = field(default_factory=threading.Event)
+    answer: str = ""
+    error: VlaRosError | None = None
+
+
+@dataclass
+class _ArmWiring:
+    """One arm's topics."""
+
+    arm: Arm
+    driver: Driver
+    kinematics: Kinematics
+    publisher: Any
+    states: Any
+    gripper: GripperClient | None
+    channels: list[str]
+    measured: Measured | None = None
+
+
+class ControlNode(ManagedNode):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__("control_node")
+        declare(self, "robot", "franka", "Robot YAML: a name or a path.")
+        declare(self, "ensembling", "act", "How overlapping chunks combine: act or newest.")
+        declare(self, "ensembling_m", 0.01, "ACT's weight exp(-m i), i = 0 the oldest.", -10.0, 10.0)
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._requests: collections.deque[_Request] = collections.deque()
+        self._chunks: collections.deque[ActionChunk] = collections.deque()
+        self._arms: dict[str, _ArmWiring] = {}
+        self._diagnostics: DiagnosticsPublisher | None = None
+        self._release: list[Callable[[], object]] = []
+        self._source = ""
+
+    def configure(self) -> None:
+        """Load the robot, see that nobody else commands it, wire topics and services."""
+        file = robot_config(self.get_parameter("robot").value)
+        robot = load_robot(file)
+        scheduler = self._make_scheduler(robot.arms)
+        self._period_ns = round(NS / robot.control.rate_hz)
+        descriptions = {
+            name: polled_subscription(self, String, arm.robot_description, LATCHED)
+            for name, arm in robot.arms.items()
+            if arm.robot_description is not None
+        }
+        drivers = {name: driver_for(arm) for name, arm in robot.arms.items()}
+        self._command_topics = [self.resolve_topic_name(driver.topic) for driver in drivers.values()]
+        wait_until_alone(self, self._rivals, SETTLE_S, PATIENCE_S)
+        self._diagnostics = DiagnosticsPublisher(self, self._refresh)
+        for name, arm in robot.arms.items():
+            xml = self._description(name, descriptions.get(name))
+            if xml is None:
+                xml = read_urdf(file, arm)
+                self.get_logger().info(f"{name}: kinematics from {arm.urdf}")
+            else:
+                check_description(robot, name, xml)
+                self.get_logger().info(f"{name}: kinematics from {arm.robot_description}")
+            self._arms[name] = self._wire(name, arm, drivers[name], xml)
+        for subscription in descriptions.values():
+            self.destroy_subscription(subscription)
+        kinematics = {name: wiring.kinematics for name, wiring in self._arms.items()}
+        self._supervisor = Supervisor(robot, kinematics, scheduler)
+        self._estop = polled_subscription(self, Bool, "vla/estop", LATCHED)
+        self._command = self.create_publisher(JointState, "vla/command", 10)
+        self._source_publisher = self.create_publisher(String, "vla/control_source", LATCHED)
+        chunks = self.create_subscription(JointTrajectory, "vla/action_chunk", self._on_chunk, 10)
+        self._release += [
+            partial(self.destroy_subscription, self._estop),
+            partial(self.destroy_subscription, chunks),
+            partial(self.destroy_publisher, self._command),
+            partial(self.destroy_publisher, self._source_publisher),
+        ]
+        for what in ("start", "stop", "reset", "home"):
+            service = trigger_service(self, what, partial(self._serve, what))
+            self._release.append(partial(self.destroy_service, service))
+
+    def activate(self) -> None:
+        """Start the commanding thread. Nothing is sent to the driver before `~/start` or `~/home`."""
+        self._stop.clear()
+        self._requests.clear()
+        self._chunks.clear()
+        self._thread = threading.Thread(target=self._guarded_loop, name="command", daemon=True)
+        self._thread.start()
+
+    def deactivate(self) -> None:
+        """Bring the arms to a hold and end the commanding thread."""
+        if self._thread is None:
+            return
+        if self._thread.is_alive():
+            self._requests.append(_Request("stop"))
+            deadline = time.monotonic() + REST_S
+            while not self._supervisor.at_rest and time.monotonic() < deadline and self._thread.is_alive():
+                time.sleep(0.01)
+        self._stop.set()
+        self._thread.join(2.0)
+        self._thread = None
+
+    def cleanup(self) -> None:
+        """Release topics, services and the gripper."""
+        while self._release:
+            self._release.pop()()
+        self._arms = {}
+        if self._diagnostics is not None:
+            self._diagnostics.destroy()
+            self._diagnostics = None
+
+    # Configuring -----------------------------------------------------------------------------------------
+
+    def _make_scheduler(self, arms: dict[str, Arm]) -> Scheduler:
+        kind = self.get_parameter("ensembling").value
+        if kind == "newest":
+            return Newest()
+        if kind == "act":
+            widths = {
+                gripper_channel(name): arm.gripper.width
+                for name, arm in arms.items()
+                if arm.gripper is not None
+            }
+            return TemporalEnsemble(self.get_parameter("ensembling_m").value, widths)
+        raise VlaRosError(f"parameter ensembling: found '{kind}'; expected 'act' or 'newest'")
+
+    def _rivals(self) -> list[str]:
+        """Everything in the graph that would fight over the robot."""
+        found = same_name_nodes(self)
+        mine = (self.get_name(), self.get_namespace())
+        for topic in self._command_topics:
+            for info in self.get_publishers_info_by_topic(topic):
+                if (info.node_name, info.node_namespace) != mine:
+                    found.append(f"{info.node_namespace.rstrip('/')}/{info.node_name} publishes {topic}")
+        return found
+
+    def _description(self, name: str, subscription: Any) -> str | None:
+        data = take_latest(subscription) if subscription is not None else None
+        return None if data is None else str(deserialize_message(data, String).data)
+
+    def _wire(self, name: str, arm: Arm, driver: Driver, xml: str) -> _ArmWiring:
+        assert self._diagnostics is not None
+        wiring = _ArmWiring(
+            arm=arm,
+            driver=driver,
+            kinematics=Kinematics(xml, arm.joints, arm.base_frame, arm.tool_frame),
+            publisher=self.create_publisher(driver.message_type, driver.topic, 10),
+            states=polled_subscription(self, JointState, arm.states.topic, _state_qos(arm.states)),
+            gripper=GripperClient(self, name, arm.gripper, self._diagnostics) if arm.gripper else None,
+            channels=list(joint_channels(name, len(arm.joints))),
+        )
+        self._release += [
+            partial(self.destroy_publisher, wiring.publisher),
+            partial(self.destroy_subscription, wiring.states),
+        ]
+        if wiring.gripper is not None:
+            self._release.append(wiring.gripper.destroy)
+        return wiring
+
+    # On the executor's thread ----------------------------------------------------------------------------
+
+    def _serve(self, what: str) -> str:
+        if self._thread is None or not self._thread.is_alive():
+            raise VlaRosError(f"control_node is not active: activate it before ~/{what}")
+        if what in ("start", "home"):
+            rivals = self._rivals()
+            if rivals:
+                raise VlaRosError(f"cannot {what}: {'; '.join(rivals)}. Stop it first")
+        request = _Request(what)
+        self._requests.append(request)
+        if not request.done.wait(ANSWER_S):
+            raise VlaRosError(f"{what}: the commanding thread did not answer within {ANSWER_S} s")
+        if request.error is not None:
+            raise request.error
+        if what in ("stop", "reset"):
+            # Answer when the robot rests, so that whoever asked may rearrange the scene.
+            deadline = time.monotonic() + REST_S
+            while self._supervisor.mode == STOPPING and time.monotonic() < deadline:
+                time.sleep(0.005)
+        return request.answer
+
+    def _on_chunk(self, message: JointTrajectory) -> None:
+        begin = time.perf_counter_ns()
+        try:
+            chunk = from_message(message, self._supervisor.channels)
+        except Refused as refused:
+            self._refused_chunk(refused.reason, str(refused))
+            return
+        self._chunks.append(chunk)
+        self._record("chunk_intake_ms", (time.perf_counter_ns() - begin) / 1e6)
+
+    def _refresh(self) -> None:
+        assert self._diagnostics is not None
+        mode = self._supervisor.mode
+        level = {ESTOP: ERROR}.get(mode, OK)
+        if mode == "waiting" and not self._supervisor.at_rest:
+            level = WARN
+        self._diagnostics.state(level, mode)
+        self._diagnostics.value("source", self._supervisor.source)
+        if self._thread is not None:
+            collect_young()
+
+    def _refused_chunk(self, reason: str, text: str) -> None:
+        assert self._diagnostics is not None
+        self._diagnostics.count(f"refused_chunks.{reason}")
+        self.get_logger().warning(f"chunk refused ({reason}): {text}", throttle_duration_sec=1.0)
+
+    def _record(self, name: str, value: float) -> None:
+        assert self._diagnostics is not None
+        self._diagnostics.sample(name, value)
+
+    # On the commanding thread ----------------------------------------------------------------------------
+
+    def _guarded_loop(self) -> None:
+        try:
+            self._loop()
+        except Exception:
+            self.failure = "executor"
+            self.get_logger().fatal(traceback.format_exc())
+            self.ended.set()
+
+    def _loop(self) -> None:
+        assert self._diagnostics is not None
+        scheduling = real_time_thread()
+        locked = steady_process()
+        self._diagnostics.value("scheduling", scheduling)
+        self._diagnostics.value("memory_locked", locked)
+        self.get_logger().info(
+            f"commanding at {NS / self._period_ns:.0f} Hz, {scheduling}, memory "
+            f"{'locked' if locked else 'not locked'}"
+        )
+        deadline = time.monotonic_ns() + self._period_ns
+        before: int | None = None
+        while not self._stop.is_set():
+            sleep_until(deadline)
+            begin = time.monotonic_ns()
+            if before is not None:
+                self._record("control_period_error_ms", abs(begin - before - self._period_ns) / 1e6)
+            before = begin
+            self._tick(self.get_clock().now().nanoseconds)
+            end = time.monotonic_ns()
+            self._record("tick_ms", (end - begin) / 1e6)
+            deadline += self._period_ns
+            if end > deadline:
+                # Missed: go on from here instead of catching up with a burst of commands.
+                self._diagnostics.count("overruns")
+                deadline = end + self._period_ns
+                before = None
+
+    def _tick(self, now_ns: int) -> None:
+        supervisor = self._supervisor
+        pressed = take_latest(self._estop)
+        if pressed is not None and deserialize_message(pressed, Bool).data:
+            supervisor.request("estop", now_ns)
+            self.get_logger().error("emergency stop")
+        self._read_joints()
+        while self._requests:
+            self._answer(self._requests.popleft(), now_ns)
+        while self._chunks:
+            try:
+                supervisor.add_chunk(self._chunks.popleft(), now_ns)
+            except Refused as refused:
+                self._refused_chunk(refused.reason, str(refused))
+        measured = {
+            name: wiring.measured for name, wiring in self._arms.items() if wiring.measured is not None
+        }
+        commands = supervisor.tick(now_ns, measured)
+        if commands:
+            self._send(commands)
+        self._tell(now_ns)
+
+    def _read_joints(self) -> None:
+        for name, wiring in self._arms.items():
+            data = take_latest(wiring.states)
+            if data is None:
+                continue
+            message = deserialize_message(data, JointState)
+            try:
+                q = positions_by_name(message.name, message.position, wiring.arm.joints)
+            except Refused as refused:
+                assert self._diagnostics is not None
+                self._diagnostics.count(f"refused_joint_states.{refused.reason}")
+                self.get_logger().warning(f"{name}: {refused}", throttle_duration_sec=1.0)
+                continue
+            stamp = message.header.stamp
+            wiring.measured = Measured(q, stamp.sec * NS + stamp.nanosec)
+
+    def _answer(self, request: _Request, now_ns: int) -> None:
+        try:
+            request.answer = self._supervisor.request(request.what, now_ns)
+        except VlaRosError as error:
+            request.error = error
+        else:
+            self.get_logger().info(f"{request.what}: {request.answer}")
+            if request.what in ("start", "reset"):
+                for wiring in self._arms.values():
+                    if wiring.gripper is not None:
+                        wiring.gripper.forget()
+        request.done.set()
+
+    def _send(self, commands: dict[str, Command]) -> None:
+        assert self._diagnostics is not None
+        names: list[str] = []
+        positions: list[float] = []
+        for name, command in commands.items():
+            wiring = self._arms[name]
+            pose = wiring.kinematics.forward(command.sent)
+            wiring.publisher.publish(
+                wiring.driver.message(command.sent, pose, command.stamp_ns, self._period_ns / NS)
+            )
+            names += wiring.channels
+            positions += command.sent.tolist()
+            if command.gripper is not None:
+                names.append(gripper_channel(name))
+                positions.append(command.gripper)
+                if wiring.gripper is not None:
+                    wiring.gripper.want(command.gripper)
+            for word in command.interventions:
+                self._diagnostics.count(f"interventions.{word}")
+        message = JointState(name=names, position=np.array(positions))
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(command.stamp_ns, NS)
+        self._command.publish(message)
+
+    def _tell(self, now_ns: int) -> None:
+        """Report what the tick changed."""
+        supervisor = self._supervisor
+        for event in supervisor.take_events():
+            if event.kind == "refused_chunk":
+                self._refused_chunk(event.reason, event.text)
+            elif event.kind in ("lost", "fault"):
+                assert self._diagnostics is not None
+                self._diagnostics.count(f"interventions.{event.reason}")
+                self.get_logger().warning(f"holding ({event.reason}): {event.text}")
+            else:
+                self.get_logger().info(event.text)
+        stamp = supervisor.chunk_stamp_ns
+        if stamp is not None:
+            self._record("chunk_age_ms", (now_ns - stamp) / 1e6)
+        if supervisor.source != self._source:
+            self._source = supervisor.source
+            self._source_publisher.publish(String(data=self._source))
+
+
+def _state_qos(stream: Stream) -> QoSProfile:
+    reliability = (
+        ReliabilityPolicy.BEST_EFFORT if stream.reliability == "best_effort" else ReliabilityPolicy.RELIABLE
+    )
+    return QoSProfile(depth=5, reliability=reliability)
+
+
+def main() -> int:
+    """The process's entry point."""
+    return run(ControlNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""A periodic thread in Python: absolute deadlines, and what the operating system grants of the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import sys
+import time
+
+CLOCK_MONOTONIC = 1
+TIMER_ABSTIME = 1
+# Lock what is mapped and what will be, but only once it is touched: locking all of every thread's stack
+# and of every library would multiply the resident memory.
+MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
+# Below the kernel's own threads and the usual 50 of interrupt handlers; above a simulated robot's.
+PRIORITY = 40
+# A thread that wakes up waits this long for another one that runs Python; Python's default is 5 ms.
+SWITCH_INTERVAL_S = 0.0005
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
+
+
+def sleep_until(deadline_ns: int) -> None:
+    """Sleep until CLOCK_MONOTONIC (`time.monotonic_ns`) reaches `deadline_ns`; the past returns at once.
+
+    Absolute, so that the time spent between two sleeps does not add up to a drift.
+    """
+    seconds, nanoseconds = divmod(deadline_ns, 1_000_000_000)
+    request = _Timespec(seconds, nanoseconds)
+    # A signal ends the sleep early: go on until the time has come.
+    while _libc.clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, ctypes.byref(request), None) != 0:
+        if time.monotonic_ns() >= deadline_ns:
+            return
+
+
+def real_time_thread() -> str:
+    """Put the calling thread under SCHED_FIFO if that is permitted; returns the class in force.
+
+    It is where the process has CAP_SYS_NICE or an RLIMIT_RTPRIO (limits.conf: `@realtime - rtprio 99`).
+    """
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+    return "SCHED_FIFO" if os.sched_getscheduler(0) == os.SCHED_FIFO else "SCHED_OTHER"
+
+
+def steady_process() -> bool:
+    """Keep this process from pausing; returns whether its memory could be locked against paging.
+
+    Everything that exists now is taken out of garbage collection, which is then turned off: a full
+    collection pauses a ROS node for 50 ms and more. Call `collect_young` now and then instead.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    return _libc.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0
+
+
+def collect_young() -> None:
+    """Collect what has become garbage since `steady_process`: little, so well under a millisecond."""
+    gc.collect(1)
