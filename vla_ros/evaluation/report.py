@@ -99,7 +99,7 @@ def _head(run: Run) -> str:
     for camera, frames in summary["frames"].items():
         tiles.append((f"{frames['received']} / {frames['sent']}", f"frames received / sent, {camera}"))
     tiles.append((str(summary["refused_observations"]), "observations refused"))
-    tiles.append((str(summary["safety_interventions"]), "ticks with a safety intervention"))
+    tiles.append((str(summary["safety_interventions"]), "safety interventions (ticks)"))
     cells = "".join(f"<div><b>{escape(value)}</b><span>{escape(text)}</span></div>" for value, text in tiles)
     facts = " · ".join(f"{escape(key)} <code>{escape(value)}</code>" for key, value in run.facts.items())
     return f'<h1>{escape(run.title)}</h1><p class="soft">{facts}</p><div class="tiles">{cells}</div>'

@@ -12,12 +12,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from vla_ros.nodes.transport import polled_subscription
 from vla_ros.recording.images import image_to_jpeg
-from vla_ros.recording.mcap_file import EpisodeWriter
+from vla_ros.recording.mcap_file import EpisodeWriter, message_definition, typestore
 from vla_ros.recording.topics import RecordedTopic
 
 POLL_PERIOD_S = 0.01
@@ -43,6 +44,7 @@ class EpisodeRecorder:
 
     def __init__(self, node: Node, topics: tuple[RecordedTopic, ...]) -> None:
         self._topics = topics
+        _warm_up(topics)
         self._streams = [
             _Stream(topic, polled_subscription(node, message_class(topic.type), topic.topic, _qos(topic)))
             for topic in topics
@@ -135,6 +137,26 @@ def message_class(kind: str) -> type:
     """The class of `package/msg/Name`."""
     package, _, name = kind.split("/")
     return getattr(import_module(f"{package}.msg"), name)  # type: ignore[no-any-return]
+
+
+def _warm_up(topics: tuple[RecordedTopic, ...]) -> None:
+    """Message definitions and decoders are made at their first use, which would cost the first episode
+    its first half second."""
+    for topic in topics:
+        message_definition(topic.stored_type)
+    store = typestore()
+    blank = store.types["sensor_msgs/msg/Image"](
+        header=store.types["std_msgs/msg/Header"](
+            stamp=store.types["builtin_interfaces/msg/Time"](sec=0, nanosec=0), frame_id=""
+        ),
+        height=8,
+        width=8,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=24,
+        data=np.zeros(192, np.uint8),
+    )
+    image_to_jpeg(bytes(store.serialize_cdr(blank, "sensor_msgs/msg/Image")))
 
 
 def _qos(topic: RecordedTopic) -> QoSProfile:
