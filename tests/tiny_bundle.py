@@ -23,6 +23,7 @@ from vla_ros.policy.parity import ParityCase, parity_bytes
 ROOT = Path(__file__).parents[1]
 WORDS = ("pick", "up", "the", "a", "block", "cube", "grab", "and", "lift", "it")
 WORDS += ("red", "green", "blue", "yellow", "purple", "orange")
+VOCABULARY = len(WORDS) + 2
 STATE = [
     {"arm": "arm", "signal": "tcp_position", "size": 3},
     {"arm": "arm", "signal": "tcp_rot6d", "rot6d": "columns", "size": 6},
@@ -117,8 +118,11 @@ def _model(nodes: list, inputs: list, outputs: list, initialisers: list) -> byte
     return model.SerializeToString()
 
 
-def prefix_graph(fields: dict[str, Any], horizon_shift: int = 0) -> bytes:
-    """Image means, token mean and state through one random layer."""
+def prefix_graph(fields: dict[str, Any], horizon_shift: int = 0, embedded: int = VOCABULARY) -> bytes:
+    """Image means, tokens and state through one random layer.
+
+    embedded: how many tokens the embedding holds; onnxruntime fails on one beyond.
+    """
     inputs_ = fields["inputs"]
     horizon = fields["outputs"]["horizon"] + horizon_shift
     width = sum(part["size"] for part in fields["outputs"]["action"])
@@ -138,8 +142,7 @@ def prefix_graph(fields: dict[str, Any], horizon_shift: int = 0) -> bytes:
     inputs.append(helper.make_tensor_value_info("tokens", TensorProto.INT64, [1, tokens]))
     inputs.append(helper.make_tensor_value_info("state", TensorProto.FLOAT, [1, state]))
     nodes += [
-        helper.make_node("Cast", ["tokens"], ["tokens.f"], to=TensorProto.FLOAT),
-        helper.make_node("Div", ["tokens.f", "vocabulary"], ["tokens.s"]),
+        helper.make_node("Gather", ["embedding", "tokens"], ["tokens.s"]),
         helper.make_node("Concat", [*features, "tokens.s", "state"], ["features"], axis=1),
         helper.make_node("MatMul", ["features", "weights"], ["flat"]),
         helper.make_node("Tanh", ["flat"], ["squashed"]),
@@ -150,7 +153,7 @@ def prefix_graph(fields: dict[str, Any], horizon_shift: int = 0) -> bytes:
     initialisers = [
         _tensor("axes", np.array([1, 2], np.int64)),
         _tensor("scale", np.float32(255)),
-        _tensor("vocabulary", np.float32(len(WORDS) + 2)),
+        _tensor("embedding", (np.arange(embedded) / VOCABULARY).astype(np.float32)),
         _tensor("weights", rng.normal(0, 0.3, (size, horizon * width)).astype(np.float32)),
         _tensor("shape", np.array([1, horizon, width], np.int64)),
     ]
@@ -199,9 +202,11 @@ def statistics(fields: dict[str, Any]) -> dict[str, Any]:
     return {fields["normalisation"]["key"]: {"action": action, "proprio": proprio}}
 
 
-def bundle_files(fields: dict[str, Any], gain: float = 1.0) -> dict[str, bytes | Path]:
+def bundle_files(
+    fields: dict[str, Any], gain: float = 1.0, embedded: int = VOCABULARY
+) -> dict[str, bytes | Path]:
     """Every file of the bundle, with a parity case computed by numpy from the same weights."""
-    prefix, step = prefix_graph(fields), step_graph(fields, gain=gain)
+    prefix, step = prefix_graph(fields, embedded=embedded), step_graph(fields, gain=gain)
     return {
         "prefix.onnx": prefix,
         "step.onnx": step,
@@ -231,7 +236,7 @@ def parity_case(fields: dict[str, Any], prefix: bytes) -> ParityCase:
         for item in onnx.load_from_string(prefix).graph.initializer
         if item.name == "weights"
     )
-    vector = np.concatenate([*features, tokens / (len(WORDS) + 2), inputs["state"]], axis=1)
+    vector = np.concatenate([*features, tokens / VOCABULARY, inputs["state"]], axis=1)
     horizon = fields["outputs"]["horizon"]
     goal = np.tanh(vector @ weights.astype(np.float64)).reshape(horizon, -1)
     noise = rng.normal(size=goal.shape).astype(np.float32)
@@ -240,7 +245,9 @@ def parity_case(fields: dict[str, Any], prefix: bytes) -> ParityCase:
     return ParityCase(inputs, noise, expected.astype(np.float32))
 
 
-def write_tiny_bundle(directory: Path, gain: float = 1.0, **changes: Any) -> Bundle:
+def write_tiny_bundle(
+    directory: Path, gain: float = 1.0, embedded: int = VOCABULARY, **changes: Any
+) -> Bundle:
     """`changes`: top-level manifest keys to replace."""
     fields = {**manifest_fields(), **changes}
-    return write_bundle(directory, fields, bundle_files(fields, gain))
+    return write_bundle(directory, fields, bundle_files(fields, gain, embedded))

@@ -74,6 +74,7 @@ class PolicyNode(ManagedNode):
         self._halt = threading.Event()
         self._threads: list[threading.Thread] = []
         self._ours: list[Any] = []
+        self._chunks: Any = None
         self._joint_streams: list[tuple[Any, Any]] = []
         self._diagnostics: DiagnosticsPublisher | None = None
         self._policy: OnnxPolicy | None = None
@@ -162,14 +163,14 @@ class PolicyNode(ManagedNode):
         if self._diagnostics is not None:
             self._diagnostics.destroy()
             self._diagnostics = None
-        if getattr(self, "_chunks", None) is not None:
+        if self._chunks is not None:
             self.destroy_publisher(self._chunks)
             self._chunks = None
         self._policy = self._preprocessor = None
 
     def _wire(self) -> None:
         """Publish chunks; listen to the prompt, the cameras, and the arms' and grippers' states."""
-        self._chunks: Any = self.create_publisher(JointTrajectory, "vla/action_chunk", 10)
+        self._chunks = self.create_publisher(JointTrajectory, "vla/action_chunk", 10)
         self._ours.append(self.create_subscription(String, "vla/prompt", self._on_prompt, LATCHED))
         for name in self._buffers.cameras:
             camera = self._robot.cameras[name]
@@ -284,8 +285,7 @@ class PolicyNode(ManagedNode):
                 self._refused(error)
             except Exception as error:
                 # The robot is kept safe by control_node, which gets no chunk; this node says why and lives.
-                text = "".join(traceback.format_exception(error))
-                self._refused(Refused("exception", f"inference failed: {text}"), ERROR)
+                self._refused(Refused("exception", f"inference failed: {error!r}"), traceback.format_exc())
             now = time.monotonic()
             due = max(due + self._period_s, now)
             self._halt.wait(due - now)
@@ -331,16 +331,22 @@ class PolicyNode(ManagedNode):
 
     # --- reports --------------------------------------------------------------------------------------
 
-    def _refused(self, error: Refused, level: bytes = WARN) -> None:
-        """Count it, show it in the diagnostics, and log each reason at most once a second."""
+    def _refused(self, error: Refused, failure: str = "") -> None:
+        """Count it, show it in the diagnostics, and log each reason at most once a second.
+
+        failure: the traceback, where it is this node's own fault.
+        """
         if self._diagnostics is not None:
             self._diagnostics.count(f"refused.{error.reason}")
-            self._diagnostics.state(level, f"{error.reason}: {error}")
+            self._diagnostics.state(ERROR if failure else WARN, f"{error.reason}: {error}")
         now = time.monotonic()
         if now - self._logged.get(error.reason, -LOG_PERIOD_S) >= LOG_PERIOD_S:
             self._logged[error.reason] = now
             log = self.get_logger()
-            (log.error if level == ERROR else log.warning)(f"no chunk ({error.reason}): {error}")
+            if failure:
+                log.error(f"no chunk ({error.reason}): {failure}")
+            else:
+                log.warning(f"no chunk ({error.reason}): {error}")
 
     def _refresh_diagnostics(self) -> None:
         diagnostics = self._diagnostics

@@ -1,0 +1,437 @@
+"""A real policy_node process on real topics: what it publishes, and what it does with bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.nodes.policy_graph import PolicyGraph, rss_mb, stamp_ns
+from tests.support import Started, Starter, claimed_domain, wait_for
+from tests.tiny_bundle import ROOT, write_tiny_bundle
+from vla_ros.action.message import from_message
+from vla_ros.robot.channels import gripper_channel, tool_channels
+from vla_ros.robot.load import load_robot
+
+pytestmark = pytest.mark.graph
+
+ROBOT_FILE = ROOT / "robot_configs" / "franka.yaml"
+CHANNELS = (*tool_channels("arm"), gripper_channel("arm"))
+READY = "ready: policy 'tiny'"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny").directory
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[None]:
+    with claimed_domain() as domain, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(domain))
+        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        yield
+
+
+def parameters(bundle: Path, robot: Path = ROBOT_FILE, **others: Any) -> list[str]:
+    values = {"robot": str(robot), "policy": str(bundle), **others}
+    return [item for name, value in values.items() for item in ("-p", f"{name}:={json.dumps(value)}")]
+
+
+class Running:
+    """The process and the graph around it."""
+
+    def __init__(self, process: Started, graph: PolicyGraph) -> None:
+        self.process, self.graph = process, graph
+
+
+@pytest.fixture(scope="module")
+def running(environment: None, bundle: Path) -> Iterator[Running]:
+    """One process for the tests of this file that leave it as they found it."""
+    starter, graph = Starter(), PolicyGraph(load_robot(ROBOT_FILE))
+    try:
+        process = starter.node("policy_node", *parameters(bundle))
+        process.wait_for_text(READY, 60)
+        yield Running(process, graph)
+    finally:
+        starter.end()
+        graph.end()
+
+
+@pytest.fixture
+def graph(running: Running) -> Iterator[PolicyGraph]:
+    """Started, with all streams as they should be, and chunks coming."""
+    graph = running.graph
+    graph.drivers.restore()
+    graph.say("pick up the red block")
+    assert graph.trigger("reset").success
+    assert graph.trigger("start").success
+    graph.wait_for_chunk()
+    yield graph
+    graph.drivers.restore()
+
+
+def expect_recovery(graph: PolicyGraph) -> None:
+    graph.drivers.restore()
+    graph.wait_for_chunk()
+
+
+# --- chunks ---------------------------------------------------------------------------------------
+
+
+def test_chunks_are_absolute_finite_and_due_from_the_observation_on(graph: PolicyGraph) -> None:
+    before = time.time_ns()
+    message = graph.wait_for_chunk()
+    chunk = from_message(message, CHANNELS)
+    assert chunk.channels == CHANNELS
+    assert chunk.targets.shape == (16, 8)
+    assert chunk.stamp_ns > before - 500_000_000
+    assert chunk.due_ns - chunk.stamp_ns == pytest.approx(np.arange(1, 17) * 1e8)
+    # The tiny network moves at most 5 cm from where the Franka's home is.
+    assert np.abs(chunk.targets[:, :3] - [0.307, 0.0, 0.487]).max() < 0.12
+    assert set(chunk.targets[:, 7]) <= {0.0, 0.08}
+
+
+def test_each_chunk_is_from_a_newer_observation_at_about_the_rate_asked_for(graph: PolicyGraph) -> None:
+    first = len(graph.chunks)
+    wait_for(lambda: len(graph.chunks) >= first + 20, 20)
+    stamps = [stamp_ns(message) for message in graph.chunks[first:]]
+    assert (np.diff(stamps) > 0).all()
+    spent = graph.arrived[first + 19] - graph.arrived[first]
+    assert 1.5 < spent < 6.0  # 19 periods of 0.1 s, on a machine that may be busy
+
+
+def test_diagnostics_hold_latencies_rates_and_frames(graph: PolicyGraph) -> None:
+    wait_for(lambda: graph.count("chunks") >= 5, 20)
+    for stage in ("align", "preprocess", "inference", "decode", "glue"):
+        for figure in ("p50", "p95", "p99", "max"):
+            assert 0 < float(graph.values[f"{stage}_ms.{figure}"]) < 1000
+        assert int(graph.values[f"{stage}_ms.count"]) >= 5
+    for camera in ("front", "wrist"):
+        assert graph.count(f"frames.{camera}.received") > 10
+        assert 5 < float(graph.values[f"frames.{camera}.rate_hz"]) < 40
+    assert graph.values["running"] == "true"
+    assert graph.values["policy"] == "tiny"
+    assert graph.values["prompt"] == "'pick up the red block'"
+
+
+def test_memory_stays_under_400_mb(running: Running, graph: PolicyGraph) -> None:
+    graph.wait_for_chunk()
+    assert rss_mb(running.process.pid) < 400
+
+
+# --- start, stop, prompt ----------------------------------------------------------------------------
+
+
+def test_stop_ends_the_chunks_and_start_brings_them_back(graph: PolicyGraph) -> None:
+    assert graph.trigger("stop").success
+    count = len(graph.chunks)
+    time.sleep(0.7)
+    assert len(graph.chunks) <= count + 1  # one may have been on its way
+    assert graph.trigger("start").message == "started: 'pick up the red block'"
+    graph.wait_for_chunk()
+
+
+def settled_chunk(graph: PolicyGraph) -> np.ndarray:
+    """Targets of the first chunk after a reset: same noise, same inputs."""
+    graph.trigger("stop")
+    time.sleep(0.3)
+    graph.trigger("reset")
+    count = len(graph.chunks)
+    graph.trigger("start")
+    wait_for(lambda: len(graph.chunks) > count, 20)
+    return from_message(graph.chunks[count], CHANNELS).targets
+
+
+def test_a_reset_makes_runs_repeat_and_the_prompt_matters(graph: PolicyGraph) -> None:
+    first = settled_chunk(graph)
+    assert settled_chunk(graph) == pytest.approx(first, abs=1e-6)
+    graph.say("lift the blue cube")
+    wait_for(lambda: graph.values["prompt"] == "'lift the blue cube'", 10)
+    assert np.abs(settled_chunk(graph) - first).max() > 1e-3
+
+
+def test_the_prompt_changes_by_parameter_while_it_runs(graph: PolicyGraph) -> None:
+    assert graph.set_parameter("prompt", "grab the green cube").successful
+    wait_for(lambda: graph.values["prompt"] == "'grab the green cube'", 10)
+    graph.wait_for_chunk()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reason"), [("", "prompt_empty"), ("  ", "prompt_empty"), ("x" * 10_240, "prompt_too_long")]
+)
+def test_a_bad_prompt_on_the_topic_stops_the_policy(graph: PolicyGraph, prompt: str, reason: str) -> None:
+    graph.say(prompt)
+    graph.wait_for_refusal(reason)
+    graph.say("lift it")
+    graph.wait_for_chunk()
+
+
+@pytest.mark.parametrize("prompt", ["", "block " * 1_700, "block " * 17])
+def test_a_bad_prompt_as_parameter_is_refused_and_the_old_one_stays(graph: PolicyGraph, prompt: str) -> None:
+    result = graph.set_parameter("prompt", prompt)
+    assert not result.successful
+    assert "the prompt" in result.reason
+    graph.wait_for_chunk()
+    assert graph.settled_values()["prompt"] == "'pick up the red block'"
+
+
+def test_a_bad_rate_is_refused(graph: PolicyGraph) -> None:
+    assert not graph.set_parameter("inference_rate_hz", 0.0).successful
+    assert not graph.set_parameter("inference_rate_hz", 1e6).successful
+    assert graph.set_parameter("inference_rate_hz", 10.0).successful
+
+
+# --- cameras and states that go wrong ---------------------------------------------------------------
+
+
+def test_a_camera_that_stops(graph: PolicyGraph) -> None:
+    graph.drivers.silent.add("wrist")
+    text = graph.wait_for_refusal("stale")
+    assert "camera/wrist" in text
+    assert "/wrist/color/image_raw" in text
+    expect_recovery(graph)
+
+
+def test_a_camera_that_freezes(graph: PolicyGraph) -> None:
+    frozen = time.time_ns()
+    graph.drivers.stamp["wrist"] = lambda now: frozen
+    assert "repeats one stamp" in graph.wait_for_refusal("frozen")
+    expect_recovery(graph)
+
+
+def test_a_camera_that_jumps_back_in_time(graph: PolicyGraph) -> None:
+    graph.drivers.stamp["front"] = lambda now: now - 10_000_000_000
+    assert "camera/front: stamps on /front/color/image_raw jumped back" in graph.wait_for_refusal(
+        "back_in_time"
+    )
+    expect_recovery(graph)
+
+
+def test_a_camera_ahead_of_time(graph: PolicyGraph) -> None:
+    graph.drivers.stamp["front"] = lambda now: now + 10_000_000_000
+    assert "synchronise the clocks" in graph.wait_for_refusal("future")
+    expect_recovery(graph)
+
+
+def test_a_camera_that_does_not_stamp(graph: PolicyGraph) -> None:
+    graph.drivers.stamp["front"] = lambda now: 0
+    graph.wait_for_refusal("no_stamp")
+    expect_recovery(graph)
+
+
+def test_a_camera_that_changes_its_size(graph: PolicyGraph) -> None:
+    graph.drivers.pixels["wrist"] = np.zeros((240, 320, 3), np.uint8)
+    text = graph.wait_for_refusal("changed_size")
+    assert "320x240" in text
+    assert "640x480" in text
+    expect_recovery(graph)
+
+
+def test_a_camera_that_changes_its_encoding(graph: PolicyGraph) -> None:
+    graph.drivers.encodings["wrist"] = "bgr8"
+    assert "from 'rgb8' to 'bgr8'" in graph.wait_for_refusal("changed_encoding")
+    assert graph.trigger("reset").success
+    graph.wait_for_chunk()
+    graph.drivers.restore()
+    graph.wait_for_refusal("changed_encoding")
+    graph.trigger("reset")
+    graph.wait_for_chunk()
+
+
+def test_cameras_too_far_apart(graph: PolicyGraph) -> None:
+    graph.drivers.stamp["wrist"] = lambda now: now - 150_000_000
+    # Four frames of the other camera reach back 100 ms: the nearest is at least 50 ms off, so delay more.
+    graph.drivers.stamp["front"] = lambda now: now + 50_000_000
+    assert "camera/front" in graph.wait_for_refusal("skew")
+    expect_recovery(graph)
+
+
+def test_reordered_joint_names_make_no_difference(graph: PolicyGraph) -> None:
+    straight = settled_chunk(graph)
+    order = [6, 0, 3, 2, 5, 1, 4]
+    names, home = list(graph.drivers.joint_names), graph.drivers.positions.copy()
+    graph.drivers.silent.add("joints")
+    time.sleep(0.1)
+    graph.drivers.joint_names = [names[i] for i in order]
+    graph.drivers.positions = home[order]
+    graph.drivers.silent.clear()
+    assert settled_chunk(graph) == pytest.approx(straight, abs=1e-6)
+
+
+def test_a_missing_joint(graph: PolicyGraph) -> None:
+    graph.drivers.silent.add("joints")
+    time.sleep(0.1)
+    graph.drivers.joint_names = graph.drivers.joint_names[:6]
+    graph.drivers.positions = graph.drivers.positions[:6]
+    graph.drivers.silent.clear()
+    assert "lacks ['fr3_joint7']" in graph.wait_for_refusal("missing_joint")
+    expect_recovery(graph)
+
+
+def test_a_missing_finger(graph: PolicyGraph) -> None:
+    graph.drivers.finger_names = graph.drivers.finger_names[:1]
+    assert "fr3_finger_joint2" in graph.wait_for_refusal("missing_joint")
+    expect_recovery(graph)
+
+
+def test_joint_states_that_are_not_finite(graph: PolicyGraph) -> None:
+    graph.drivers.positions = np.array([np.nan] * 7)
+    graph.wait_for_refusal("nan")
+    expect_recovery(graph)
+
+
+def test_joint_states_that_stop(graph: PolicyGraph) -> None:
+    graph.drivers.silent.add("joints")
+    assert "arm/joint_states" in graph.wait_for_refusal("stale")
+    expect_recovery(graph)
+
+
+def test_each_reason_is_logged_about_once_a_second(running: Running, graph: PolicyGraph) -> None:
+    begin, lines = time.monotonic(), len(running.process.lines)
+    graph.drivers.silent.add("front")
+    graph.wait_for_refusal("stale")
+    time.sleep(1.5)
+    spent = time.monotonic() - begin
+    logged = [line for line in running.process.lines[lines:] if "no chunk (stale)" in line]
+    assert 1 <= len(logged) <= spent + 1
+    expect_recovery(graph)
+
+
+# --- processes that refuse to start, and other set-ups ----------------------------------------------
+
+
+def expect_refusal_to_start(process: Started, *texts: str) -> None:
+    assert process.wait(60) == 1
+    for text in texts:
+        assert text in process.output
+    assert "Traceback" not in process.output
+
+
+def test_no_robot_or_policy_is_named(environment: None, start_process: Starter) -> None:
+    expect_refusal_to_start(start_process.node("policy_node"), "parameter 'robot' is not set")
+
+
+@pytest.mark.parametrize(
+    ("damage", "texts"),
+    [
+        (lambda folder: (folder / "policy.yaml").unlink(), ["policy.yaml: missing"]),
+        (lambda folder: (folder / "step.onnx").unlink(), ["step.onnx: missing"]),
+        (
+            lambda folder: os.truncate(folder / "prefix.onnx", 1000),
+            ["prefix.onnx: truncated or altered: 1000 bytes"],
+        ),
+        (
+            lambda folder: replace(folder / "policy.yaml", "schema_version: 1", "schema_version: 9"),
+            ["schema_version: found 9, this vla_ros reads 1"],
+        ),
+        (
+            lambda folder: replace(folder / "policy.yaml", "embodiment: franka_fr3", "embodiment: aloha"),
+            ["trained for embodiment 'aloha'; robot 'franka' is 'franka_fr3'"],
+        ),
+        (
+            lambda folder: replace(folder / "policy.yaml", "role: wrist", "role: top"),
+            ["policy expects camera 'top' 128×96; robot 'franka' has front, wrist"],
+        ),
+    ],
+)
+def test_a_bundle_that_cannot_be_used(
+    environment: None, start_process: Starter, tmp_path: Path, damage, texts: list[str]
+) -> None:
+    folder = write_tiny_bundle(tmp_path / "tiny").directory
+    damage(folder)
+    expect_refusal_to_start(start_process.node("policy_node", *parameters(folder)), *texts)
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
+
+
+def test_a_network_that_returns_nan_makes_no_chunk(
+    ros_domain: int, start_process: Starter, tmp_path: Path
+) -> None:
+    folder = write_tiny_bundle(tmp_path / "tiny", gain=float("nan")).directory
+    graph = PolicyGraph(load_robot(ROBOT_FILE))
+    try:
+        process = start_process.node("policy_node", *parameters(folder, prompt="lift it"))
+        process.wait_for_text(READY, 60)
+        graph.trigger("start")
+        graph.wait_for_refusal("nan")
+        assert graph.chunks == []
+        assert process.returncode is None
+    finally:
+        graph.end()
+
+
+def test_a_network_that_fails_is_reported_and_the_node_lives_on(
+    ros_domain: int, start_process: Starter, tmp_path: Path
+) -> None:
+    """onnxruntime raises where a token lies outside the embedding table."""
+    folder = write_tiny_bundle(tmp_path / "tiny", embedded=5).directory
+    graph = PolicyGraph(load_robot(ROBOT_FILE))
+    try:
+        process = start_process.node("policy_node", *parameters(folder, prompt="pick up the red block"))
+        process.wait_for_text(READY, 60)
+        graph.trigger("start")
+        assert "inference failed" in graph.wait_for_refusal("exception")
+        assert "Traceback" in process.output
+        assert graph.chunks == []
+        graph.say("pick up the")
+        graph.wait_for_chunk()
+        assert process.returncode is None
+    finally:
+        graph.end()
+
+
+def test_simulated_time_and_compressed_cameras(
+    ros_domain: int, start_process: Starter, bundle: Path, tmp_path: Path
+) -> None:
+    text = ROBOT_FILE.read_text().replace("    width: 640", "    transport: compressed\n    width: 640")
+    robot_file = tmp_path / "compressed.yaml"
+    robot_file.write_text(text.replace("urdf: urdf/", f"urdf: {ROBOT_FILE.parent}/urdf/"))
+    begin = time.time_ns()
+    graph = PolicyGraph(load_robot(robot_file), clock_ns=lambda: time.time_ns() - begin + 1_000_000_000)
+    try:
+        arguments = parameters(bundle, robot_file, prompt="lift it")
+        process = start_process.node("policy_node", *arguments, "-p", "use_sim_time:=true")
+        process.wait_for_text(READY, 60)
+        graph.trigger("start")
+        stamp = stamp_ns(graph.wait_for_chunk())
+        assert 0 < time.time_ns() - begin + 1_000_000_000 - stamp < 5_000_000_000
+    finally:
+        graph.end()
+
+
+def test_namespace_remapping_and_a_prompt_from_the_start(
+    ros_domain: int, start_process: Starter, bundle: Path
+) -> None:
+    """Under a namespace, with a remapped camera: our own names follow, the driver's absolute ones do not."""
+    fields = ROBOT_FILE.read_text().replace("topic: /front/color/image_raw", "topic: /shelf/image_raw")
+    robot_file = ROBOT_FILE.parent / "franka.yaml"
+    other = bundle.parent / "other.yaml"
+    other.write_text(fields.replace("urdf: urdf/", f"urdf: {ROBOT_FILE.parent}/urdf/"))
+    graph = PolicyGraph(load_robot(other), prefix="/left")
+    try:
+        remap = ["-r", "__ns:=/left", "-r", "/front/color/image_raw:=/shelf/image_raw"]
+        arguments = parameters(bundle, robot_file, prompt="lift it")
+        start_process.node("policy_node", *arguments, *remap).wait_for_text(READY, 60)
+        assert graph.trigger("start").message == "started: 'lift it'"
+        graph.wait_for_chunk()
+    finally:
+        graph.end()
+
+
+def test_an_end_by_signal_is_orderly(ros_domain: int, start_process: Starter, bundle: Path) -> None:
+    process = start_process.node("policy_node", *parameters(bundle))
+    process.wait_for_text(READY, 60)
+    process.child.terminate()
+    assert process.wait(15) == 0
+    assert "Traceback" not in process.output
