@@ -36,8 +36,9 @@ class Process:
 
 def _node(name: str, parameters: Mapping[str, str], extra: Sequence[str]) -> Process:
     # rcl reads a parameter's value as YAML, and JSON strings are YAML strings: quotes, colons and
-    # spaces in a prompt or a path arrive as they were typed.
-    arguments = [item for key, value in parameters.items() for item in ("-p", f"{key}:={json.dumps(value)}")]
+    # spaces in a prompt or a path arrive as they were typed. (YAML knows no surrogate pairs.)
+    quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in parameters.items()}
+    arguments = [item for key, value in quoted.items() for item in ("-p", f"{key}:={value}")]
     argv = (sys.executable, "-m", f"vla_ros.nodes.{name}", "--ros-args", *arguments, *extra)
     return Process(name, argv, {"PYTHONUNBUFFERED": "1"})
 

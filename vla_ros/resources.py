@@ -68,12 +68,13 @@ def policy_bundle(name_or_path: str | Path) -> Path:
     path = Path(name_or_path).expanduser()
     if path.is_dir() and (_looks_like_path(name_or_path) or (path / "policy.yaml").is_file()):
         return path.resolve()
-    known = sorted({found.parent.name for root in roots() for found in root.glob("policies/*/policy.yaml")})
-    if not _looks_like_path(name_or_path):
+    if not path.is_absolute():
+        # `franka_pick` and `policies/franka_pick` mean the same bundle from whatever folder.
         for root in roots():
-            found = root / "policies" / str(name_or_path)
-            if found.is_dir():
-                return found
+            for found in (root / "policies" / path, root / path):
+                if (found / "policy.yaml").is_file():
+                    return found
+    known = sorted({found.parent.name for root in roots() for found in root.glob("policies/*/policy.yaml")})
     raise BundleError(
         f"policy bundle {str(name_or_path)!r}: no such folder (looked from {Path.cwd()}); give the path of "
         f"a folder with a policy.yaml, or one of the names {', '.join(known) or '(none installed)'}"

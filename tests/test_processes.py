@@ -1,0 +1,121 @@
+"""Processes that really start, die and are ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support import Starter, wait_for
+from vla_ros import processes
+
+SUPERVISOR = """
+import sys
+from vla_ros.processes import Process, Supervisor
+env = {"PYTHONUNBUFFERED": "1"}
+codes = sys.argv[1:]
+table = [Process(f"child{i}", (sys.executable, "-c", code), env) for i, code in enumerate(codes)]
+ended = Supervisor(table, lambda name, line: print(f"{name}: {line}", flush=True)).run()
+print("supervisor:", ended, flush=True)
+sys.exit(0 if ended is None else 1)
+"""
+
+SLEEPER = "import os, time; print('pid', os.getpid()); time.sleep(60)"
+# A node that does not listen to Ctrl-C or SIGTERM.
+STUBBORN = (
+    "import os, signal, time; signal.signal(2, signal.SIG_IGN); signal.signal(15, signal.SIG_IGN);"
+    "print('pid', os.getpid()); time.sleep(60)"
+)
+# One that has a child of its own, as a shell script or a launcher has.
+PARENT = (
+    "import subprocess, sys, time;"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+    "print('pid', child.pid); time.sleep(60)"
+)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def supervise(start_process: Starter, *codes: str):
+    started = start_process([sys.executable, "-c", SUPERVISOR, *codes], "supervisor")
+    wait_for(lambda: started.output.count(": pid ") == sum("'pid'" in code for code in codes), 30, "children")
+    return started, [int(line.rsplit(" ", 1)[1]) for line in started.lines if ": pid " in line]
+
+
+def gone(pids: list[int]) -> None:
+    wait_for(lambda: not any(alive(pid) for pid in pids), 10, f"{pids} to be gone")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_everything_and_is_no_failure(start_process: Starter, number: int) -> None:
+    started, pids = supervise(start_process, SLEEPER, PARENT)
+    os.kill(started.pid, number)
+    assert started.wait() == 0, started.output
+    assert "supervisor: None" in started.output
+    gone(pids)
+
+
+def test_a_child_that_ends_is_named_and_takes_the_others_along(start_process: Starter) -> None:
+    started, pids = supervise(start_process, SLEEPER, "import time, sys; time.sleep(1); sys.exit(3)")
+    assert started.wait() == 1
+    assert "supervisor: child1 ended with exit status 3" in started.output
+    gone(pids)
+
+
+def test_a_killed_child_is_named_with_its_signal(start_process: Starter) -> None:
+    started, pids = supervise(start_process, SLEEPER, PARENT)
+    os.kill(pids[0], signal.SIGKILL)
+    assert started.wait() == 1
+    assert "supervisor: child0 ended by signal SIGKILL" in started.output
+    gone(pids)
+
+
+def test_children_do_not_outlive_a_supervisor_that_was_killed(start_process: Starter) -> None:
+    started, pids = supervise(start_process, SLEEPER, STUBBORN)
+    os.kill(started.pid, signal.SIGKILL)
+    gone(pids)
+
+
+def test_a_child_that_ignores_signals_is_killed(start_process: Starter) -> None:
+    started, pids = supervise(start_process, STUBBORN)
+    os.kill(started.pid, signal.SIGINT)
+    time.sleep(0.5)
+    assert started.returncode is None
+    os.kill(started.pid, signal.SIGINT)  # an impatient second Ctrl-C need not wait out the grace period
+    assert started.wait(4.0) == 0
+    gone(pids)
+
+
+def test_output_is_passed_on_with_the_name(start_process: Starter) -> None:
+    started, _ = supervise(start_process, "print('hello'); import sys; print('oh', file=sys.stderr)")
+    started.wait()
+    assert "child0: hello" in started.lines and "child0: oh" in started.lines
+
+
+def test_the_table() -> None:
+    names = [process.name for process in processes.table("franka", "franka_pick", sim=True)]
+    assert names == ["sim_node", "control_node", "policy_node"]
+    assert [process.name for process in processes.table("franka", "p")] == ["control_node", "policy_node"]
+    for process in processes.table("franka", "p", True, ("-r", "__ns:=/left"), "pick up the red block"):
+        assert process.argv[:4] == (sys.executable, "-m", f"vla_ros.nodes.{process.name}", "--ros-args")
+        assert process.argv[-2:] == ("-r", "__ns:=/left")
+
+
+@given(st.text(st.characters(exclude_categories=("C", "Z")) | st.sampled_from(" \t\"':{}[]#&*!|>%@`,\\")))
+def test_a_prompt_arrives_as_it_was_typed(prompt: str) -> None:
+    argv = processes.table("franka", "p", prompt=prompt)[-1].argv
+    (argument,) = [item for item in argv if item.startswith("prompt:=")]
+    assert yaml.safe_load(argument.removeprefix("prompt:=")) == prompt
