@@ -52,7 +52,7 @@ def alive(pid: int) -> bool:
 def supervise(start_process: Starter, *codes: str):
     started = start_process([sys.executable, "-c", SUPERVISOR, *codes], "supervisor")
     wait_for(lambda: started.output.count(": pid ") == sum("'pid'" in code for code in codes), 30, "children")
-    return started, [int(line.rsplit(" ", 1)[1]) for line in started.lines if ": pid " in line]
+    return started, [int(line.rsplit(" ", 1)[1]) for line in sorted(started.lines) if ": pid " in line]
 
 
 def gone(pids: list[int]) -> None:
