@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -135,10 +136,10 @@ def _remedy(schema: Mapping[str, Any], value: Any, document: Document, path: Key
     if isinstance(value, bool) and kind == "string":
         return f"put it in quotes: '{document.written.get(path)}'"
     if kind in ("number", "integer") and isinstance(value, str):
-        try:
-            return f"write the number plainly: {float(value)!r}"
-        except ValueError:
-            return "write a number"
+        with contextlib.suppress(ValueError):
+            if math.isfinite(float(value)):
+                return f"write the number plainly: {float(value)!r}"
+        return "write a number"
     if kind in ("number", "integer") and number:
         size = abs(float(value))
         if kind == "integer" and size != int(size):
@@ -152,6 +153,8 @@ def _remedy(schema: Mapping[str, Any], value: Any, document: Document, path: Key
         if unit == "m/s" and size > 5:
             return f"write m/s, not mm/s: {value:g} mm/s is {value / 1000:g} m/s"
         return "write a value in that range"
+    if kind in ("number", "integer"):
+        return "write a number"
     if kind == "array":
         return "write a list in [ ]" if not isinstance(value, list) else "give that many values"
     if kind == "object":

@@ -178,7 +178,9 @@ class _Walk:
                 return None
             number = float(text)
             if not math.isfinite(number):
-                self._problem(path, None, f"the number {text}", "a finite number", "write a smaller one")
+                self._problem(
+                    path, None, f"the number {text}", "a finite decimal number", "write a smaller one"
+                )
                 return None
             return int(text) if kind == "int" and abs(number) < 2**53 else number
         self._problem(
