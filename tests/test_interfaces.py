@@ -1,0 +1,135 @@
+"""The build of the vendors' interfaces: what it writes, what it refuses, and that its result works."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import zipfile
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+import pytest
+
+from vla_ros.interfaces import build
+from vla_ros.ros_environment import require_ros
+
+
+def test_the_definitions_of_control_msgs() -> None:
+    (package,) = [package for package in build.packages() if package.name == "control_msgs"]
+    assert build.definitions(package) == ["action/GripperCommand.action", "msg/GripperCommand.msg"]
+    assert build.dependencies(package) == ["action_msgs"]
+
+
+def test_the_sources_name_every_file_and_dependency(tmp_path: Path) -> None:
+    package = tmp_path / "vendor_msgs"
+    (package / "msg").mkdir(parents=True)
+    (package / "msg" / "Group.msg").write_text(
+        "# my_msgs/Not\nstd_msgs/Header header\nvendor_msgs/One[] all\n"
+    )
+    (package / "msg" / "One.msg").write_text("string name\nfloat32[] cmd\n")
+    target = tmp_path / "out"
+    target.mkdir()
+    build.write_sources(package, target)
+    cmake = (target / "CMakeLists.txt").read_text()
+    assert '"msg/Group.msg" "msg/One.msg" DEPENDENCIES std_msgs)' in cmake
+    assert "find_package(std_msgs REQUIRED)" in cmake and "action_msgs" not in cmake
+    assert "<depend>std_msgs</depend>" in (target / "package.xml").read_text()
+    assert (target / "msg" / "One.msg").read_text() == "string name\nfloat32[] cmd\n"
+
+
+def test_paths_of_the_wheels_build_host_are_rewritten(tmp_path: Path) -> None:
+    file = tmp_path / "share" / "x" / "cmake" / "export.cmake"
+    file.parent.mkdir(parents=True)
+    other = file.with_name("other.cmake")
+    host = "/opt/python/cp312-cp312"
+    file.write_text(
+        f'INCLUDES "{host}/include/python3.12;{host}/lib/python3.12/site-packages/numpy/_core/include;/usr/x"'
+    )
+    other.write_text("nothing of that kind")
+    assert build.rewrite_build_host_paths(tmp_path, "/usr/include/python3.12", "/v/numpy") == 1
+    assert file.read_text() == 'INCLUDES "/usr/include/python3.12;/v/numpy;/usr/x"'
+    assert other.read_text() == "nothing of that kind"
+
+
+def test_a_missing_compiler_gives_the_apt_line(tmp_path: Path) -> None:
+    code = (
+        "import sys; from vla_ros.interfaces import build\n"
+        "build.importlib.util.find_spec = lambda name: None\n"  # as where no control_msgs is there yet
+        "sys.exit(build.main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PATH": str(tmp_path), "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1"},
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "a C++ compiler and a C compiler" in done.stderr
+    assert "    sudo apt-get install -y g++ python3-dev python3-venv\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_wheel_records_what_it_holds(tmp_path: Path) -> None:
+    staging = tmp_path / "staging"
+    for name, content in {
+        "lib/python3.11/site-packages/vendor_msgs/__init__.py": "",
+        "lib/python3.11/site-packages/vendor_msgs/vendor_msgs_s__x.so": "library",
+        "lib/libvendor_msgs__y.so": "other library",
+        "share/ament_index/resource_index/packages/vendor_msgs": "",
+        "share/vendor_msgs/msg/One.msg": "string name",
+        "share/vendor_msgs/package.xml": "<package/>",
+    }.items():
+        (staging / name).parent.mkdir(parents=True, exist_ok=True)
+        (staging / name).write_text(content)
+    wheel = build.make_wheel("vendor_msgs", staging, tmp_path)
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (record,) = [name for name in names if name.endswith("/RECORD")]
+        lines = dict(line.split(",", 1) for line in archive.read(record).decode().split())
+        assert set(lines) == names
+        for name in names - {record}:
+            digest = urlsafe_b64encode(hashlib.sha256(archive.read(name)).digest()).rstrip(b"=").decode()
+            assert lines[name] == f"sha256={digest},{len(archive.read(name))}"
+    assert "vendor_msgs/vendor_msgs_s__x.so" in names
+    data = "vla_ros_vendor_msgs-0.1.0.data/data"
+    assert {f"{data}/lib/libvendor_msgs__y.so", f"{data}/share/vendor_msgs/package.xml"} <= names
+
+
+def test_the_gripper_action_works_end_to_end(ros_domain: int) -> None:
+    require_ros()
+    import rclpy
+    from control_msgs.action import GripperCommand
+    from rclpy.action import ActionClient, ActionServer
+
+    def execute(handle):
+        handle.succeed()
+        position = handle.request.command.position
+        return GripperCommand.Result(position=position, reached_goal=True)
+
+    rclpy.init()
+    try:
+        node = rclpy.create_node("gripper_test")
+        server = ActionServer(node, GripperCommand, "gripper_action", execute)
+        client = ActionClient(node, GripperCommand, "gripper_action")
+        assert client.wait_for_server(10.0)
+        goal = GripperCommand.Goal()
+        goal.command.position = 0.03
+        accepted = client.send_goal_async(goal)
+        rclpy.spin_until_future_complete(node, accepted, timeout_sec=10)
+        finished = accepted.result().get_result_async()
+        rclpy.spin_until_future_complete(node, finished, timeout_sec=10)
+        assert finished.result().result == GripperCommand.Result(position=0.03, reached_goal=True)
+        server.destroy()
+        client.destroy()
+        node.destroy_node()
+    finally:
+        rclpy.shutdown()
+
+
+def test_what_is_there_already_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert build.main() == 0
+    assert "control_msgs: already installed" in capsys.readouterr().out
