@@ -12,7 +12,8 @@ from rich.progress import track
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from vla_ros.export.demo.encoding import COLORS, normalise
+from vla_ros.action.normalise import normalise
+from vla_ros.export.demo.encoding import COLORS
 from vla_ros.export.demo.model import pixels
 from vla_ros.export.demo.text import PAD_ID, UNKNOWN_ID, encode
 from vla_ros.sim.task import INSTRUCTIONS
@@ -50,19 +51,10 @@ class Statistics:
             high - low >= MIN_RANGE,
         )
 
-    @property
-    def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Low and high that :func:`normalise` needs; identity where the mask is false."""
-        return (
-            np.where(self.mask, self.q01, -1).astype(np.float32),
-            np.where(self.mask, self.q99, 1).astype(np.float32),
-        )
-
     def to_json(self) -> dict[str, list]:
         """OpenVLA's layout."""
         return {
-            name: getattr(self, name).tolist()
-            for name in ("q01", "q99", "min", "max", "mean", "std", "mask")
+            name: getattr(self, name).tolist() for name in ("q01", "q99", "min", "max", "mean", "std", "mask")
         }
 
 
@@ -86,9 +78,7 @@ class Demonstrations:
 
     def __init__(self, paths: list[Path], tokenizer: Tokenizer) -> None:
         if not paths:
-            raise FileNotFoundError(
-                "no shards: run python -m vla_ros.export.demo.demonstrations first"
-            )
+            raise FileNotFoundError("no shards: run python -m vla_ros.export.demo.demonstrations first")
         self.shards: list[dict[str, NDArray]] = []
         for path in track(paths, description="load shards"):
             with np.load(path) as file:
@@ -99,12 +89,7 @@ class Demonstrations:
         )
         self._color_ids = torch.tensor([tokenizer.token_to_id(c) for c in COLORS])
         self.tokens = torch.from_numpy(
-            np.stack(
-                [
-                    np.stack([encode(tokenizer, t.format(color=c)) for t in INSTRUCTIONS])
-                    for c in COLORS
-                ]
-            )
+            np.stack([np.stack([encode(tokenizer, t.format(color=c)) for t in INSTRUCTIONS]) for c in COLORS])
         )
 
     def __len__(self) -> int:
@@ -132,9 +117,7 @@ class Demonstrations:
             for key in self._KEYS:
                 gathered[key].append(self.shards[shard][key][row])
         data = {key: np.stack(values) for key, values in gathered.items()}
-        chosen = np.where(
-            rng.random(size) < TARGET_SHARE, data["target"], rng.integers(3, size=size)
-        )
+        chosen = np.where(rng.random(size) < TARGET_SHARE, data["target"], rng.integers(3, size=size))
         each = np.arange(size)
         block = data["blocks"][each, chosen].astype(np.float64)
         tool = data["tool"].astype(np.float64)
@@ -157,9 +140,13 @@ class Demonstrations:
         return Batch(
             images=[i.contiguous(memory_format=torch.channels_last) for i in images],
             tokens=tokens,
-            state=torch.from_numpy(normalise(data["state"], *proprio.bounds)),
-            actions=torch.from_numpy(normalise(data["labels"][each, chosen], *action.bounds)),
+            state=_float(normalise(data["state"], proprio, False)),
+            actions=_float(normalise(data["labels"][each, chosen], action, False)),
             pixels_of_target=torch.from_numpy(data["pixels"][each, :, chosen]),
-            block=torch.from_numpy((relative[:, :3, 3] / 0.1).astype(np.float32)),
-            yaw=torch.from_numpy(np.stack([np.sin(yaw), np.cos(yaw)], axis=1).astype(np.float32)),
+            block=_float(relative[:, :3, 3] / 0.1),
+            yaw=_float(np.stack([np.sin(yaw), np.cos(yaw)], axis=1)),
         )
+
+
+def _float(values: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))

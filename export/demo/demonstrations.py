@@ -176,7 +176,7 @@ def run_episode(world: World, tracker: Tracker, seed: int) -> dict[str, NDArray]
     return arrays
 
 
-def make_shard(path: Path, first_seed: int, counter) -> None:  # noqa: ANN001
+def make_shard(path: Path, first_seed: int, counter) -> None:
     """Run 20 episodes from ``first_seed`` and write them as one file."""
     world = World()
     tracker = Tracker(world)
@@ -185,11 +185,7 @@ def make_shard(path: Path, first_seed: int, counter) -> None:  # noqa: ANN001
         episodes.append(run_episode(world, tracker, seed))
         with counter.get_lock():
             counter.value += 1
-    merged = {
-        key: np.concatenate([e[key] for e in episodes])
-        for key in episodes[0]
-        if key != "success"
-    }
+    merged = {key: np.concatenate([e[key] for e in episodes]) for key in episodes[0] if key != "success"}
     merged["success"] = np.array([bool(e["success"]) for e in episodes])
     partial = path.with_suffix(".partial.npz")
     np.savez(partial, **merged)
@@ -197,7 +193,7 @@ def make_shard(path: Path, first_seed: int, counter) -> None:  # noqa: ANN001
     world.close()
 
 
-def _work(jobs, counter) -> None:  # noqa: ANN001
+def _work(jobs, counter) -> None:
     while True:
         job = jobs.get()
         if job is None:

@@ -41,17 +41,3 @@ def block_pixels(world: World, camera: str, blocks: NDArray[np.float64]) -> NDAr
     uv = np.stack([u, v], axis=1).astype(np.float32)
     uv[~((uv > 0) & (uv < 1)).all(axis=1)] = np.nan
     return uv
-
-
-def normalise(values: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]) -> (
-    NDArray[np.float32]
-):
-    """q01/q99 to [-1, 1]."""
-    return (2 * (values - low) / (high - low) - 1).astype(np.float32)
-
-
-def denormalise(
-    values: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """[-1, 1] back to SI; values outside are extrapolated, not clipped."""
-    return ((values + 1) / 2 * (high - low) + low).astype(np.float32)

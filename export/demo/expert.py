@@ -86,9 +86,7 @@ def decide(
     return Goal((bx, by, bz + HOVER * min(1.0, max(0.0, rise))), MAX_SPEED, 1.0)
 
 
-def plan_chunk(
-    tool: FloatArray, width: float, block: FloatArray
-) -> tuple[NDArray[np.float32], FloatArray]:
+def plan_chunk(tool: FloatArray, width: float, block: FloatArray) -> tuple[NDArray[np.float32], FloatArray]:
     """Roll the rule out from the measured state.
 
     Args:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from vla_ros.export.demo.encoding import NETWORK_HEIGHT, NETWORK_WIDTH, STATE_SIZE, VIEWS
 from vla_ros.export.demo.expert import ACTION_SIZE, HORIZON
@@ -29,7 +29,7 @@ class Config:
     vocabulary: int
     width: int = 128
     heads: int = 4
-    keypoints: int = 16
+    keypoints: int = 8
     fine: int = 32
     coarse: int = 64
     mixed: int = 48
@@ -38,9 +38,7 @@ class Config:
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
-    )
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs))
 
 
 class _Residual(nn.Module):
@@ -50,7 +48,7 @@ class _Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, size, H, W] to the same shape."""
-        return F.relu(x + self.second(F.relu(self.first(x))))
+        return functional.relu(x + self.second(functional.relu(self.first(x))))
 
 
 class Vision(nn.Module):
@@ -63,7 +61,7 @@ class Vision(nn.Module):
         self.stem = nn.Sequential(_conv(3, 16, 2), nn.ReLU(), _conv(16, fine, 2), nn.ReLU())
         self.fine = _Residual(fine)
         self.down = _conv(fine, coarse, 2)
-        self.coarse = nn.Sequential(_Residual(coarse), _Residual(coarse))
+        self.coarse = _Residual(coarse)
         self.up = nn.Conv2d(coarse, mixed, 1)
         self.lateral = nn.Conv2d(fine, mixed, 1)
         self.film = nn.Linear(config.width, 2 * mixed)
@@ -74,9 +72,7 @@ class Vision(nn.Module):
         rows, columns = NETWORK_HEIGHT // 4, NETWORK_WIDTH // 4
         y = (torch.arange(rows) + 0.5) / rows
         x = (torch.arange(columns) + 0.5) / columns
-        grid = torch.stack(
-            [x[None, :].expand(rows, columns), y[:, None].expand(rows, columns)], dim=-1
-        )
+        grid = torch.stack([x[None, :].expand(rows, columns), y[:, None].expand(rows, columns)], dim=-1)
         self.register_buffer("grid", grid.reshape(rows * columns, 2), persistent=False)
 
     def forward(self, image: Tensor, instruction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,11 +80,11 @@ class Vision(nn.Module):
         descriptions [B, keypoints, mixed + 3], keypoints [B, keypoints, 2] in (0, 1), heat-map logits
         [B, keypoints, 24 * 32]."""
         fine = self.fine(self.stem(image))
-        coarse = self.coarse(F.relu(self.down(fine)))
-        lifted = F.interpolate(self.up(coarse), scale_factor=2.0, mode="nearest")
+        coarse = self.coarse(functional.relu(self.down(fine)))
+        lifted = functional.interpolate(self.up(coarse), scale_factor=2.0, mode="nearest")
         scale, shift = self.film(instruction)[:, :, None, None].chunk(2, dim=1)
         mixed = (self.lateral(fine) + lifted) * (1 + scale) + shift
-        features = F.relu(self.mix(F.relu(mixed)))
+        features = functional.relu(self.mix(functional.relu(mixed)))
         logits = self.heat(features).flatten(2).float()
         attention = logits.softmax(dim=-1)
         # Not a matrix product: that would be rounded to bf16 in mixed-precision training.
@@ -136,9 +132,7 @@ class _Block(nn.Module):
         self.norm_cross = nn.LayerNorm(width) if cross else None
         self.cross = _Attention(width, heads) if cross else None
         self.norm_feed = nn.LayerNorm(width)
-        self.feed = nn.Sequential(
-            nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width)
-        )
+        self.feed = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width))
 
     def forward(self, x: Tensor, key: Tensor | None = None, value: Tensor | None = None) -> Tensor:
         """[B, T, width]; ``key`` and ``value`` of the context when the layer has cross attention."""
@@ -174,13 +168,9 @@ class DemoPolicy(nn.Module):
         width, heads = config.width, config.heads
         self.words = nn.Embedding(config.vocabulary, width)
         self.word_score = nn.Linear(width, 1)
-        self.instruction = nn.Sequential(
-            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
-        )
+        self.instruction = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         self.vision = nn.ModuleList([Vision(config) for _ in VIEWS])
-        self.state = nn.Sequential(
-            nn.Linear(STATE_SIZE, width), nn.GELU(), nn.Linear(width, width)
-        )
+        self.state = nn.Sequential(nn.Linear(STATE_SIZE, width), nn.GELU(), nn.Linear(width, width))
         self.readout = nn.Parameter(torch.randn(1, width) * 0.02)
         self.encoder = nn.ModuleList(
             [_Block(width, heads, cross=False) for _ in range(config.encoder_layers)]
@@ -192,9 +182,7 @@ class DemoPolicy(nn.Module):
         self.time = nn.Sequential(nn.Linear(32, width), nn.GELU(), nn.Linear(width, width))
         frequencies = torch.exp(torch.linspace(math.log(1.0), math.log(100.0), 16))
         self.register_buffer("frequencies", frequencies, persistent=False)
-        self.decoder = nn.ModuleList(
-            [_Block(width, heads, cross=True) for _ in range(config.decoder_layers)]
-        )
+        self.decoder = nn.ModuleList([_Block(width, heads, cross=True) for _ in range(config.decoder_layers)])
         self.action_norm = nn.LayerNorm(width)
         self.action_out = nn.Linear(width, ACTION_SIZE)
 

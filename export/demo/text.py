@@ -19,9 +19,7 @@ UNKNOWN_ID = 1
 
 def build_tokenizer() -> Tokenizer:
     """Tokenizer over the words of every instruction; other words become ``[UNK]``."""
-    words = sorted(
-        {w for text in INSTRUCTIONS for color in COLORS for w in text.format(color=color).split()}
-    )
+    words = sorted({w for text in INSTRUCTIONS for color in COLORS for w in text.format(color=color).split()})
     vocabulary = {"[PAD]": PAD_ID, "[UNK]": UNKNOWN_ID}
     vocabulary.update({word: index + 2 for index, word in enumerate(words)})
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))

@@ -79,17 +79,13 @@ class Tracker:
             self._data.qpos[self._q] = q
             mujoco.mj_kinematics(self._world.model, self._data)
             mujoco.mj_comPos(self._world.model, self._data)
-            mujoco.mj_jacSite(
-                self._world.model, self._data, self._linear, self._angular, self._site
-            )
+            mujoco.mj_jacSite(self._world.model, self._data, self._linear, self._angular, self._site)
             rotation = self._data.site_xmat[self._site].reshape(3, 3)
             error = np.empty(6)
             error[:3] = pose[:3, 3] - self._data.site_xpos[self._site]
             error[3:] = Rotation.from_matrix(pose[:3, :3] @ rotation.T).as_rotvec()
             jacobian = np.vstack([self._linear[:, self._v], self._angular[:, self._v]])
-            damped = jacobian.T @ np.linalg.inv(
-                jacobian @ jacobian.T + _DAMPING**2 * np.eye(6)
-            )
+            damped = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + _DAMPING**2 * np.eye(6))
             posture = _POSTURE_GAIN * (np.array(HOME_JOINTS) - q)
             posture[6] = 0.0
             q = q + damped @ error + posture - damped @ (jacobian @ posture)

@@ -3,33 +3,41 @@
 The by-products (where the named block appears in each camera, where it lies relative to the tool,
 how it is turned) make the vision part converge in minutes; they are dropped at export. Resumable:
 the checkpoint holds everything, and the batch of step n depends on seed and n alone.
+
+Data parallel over single-threaded processes: on cores that others use too, the convolution
+library's threads wait for each other busily and lose most of the time.
 """
 
 from __future__ import annotations
 
 import copy
+import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import typer
 from rich.console import Console
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
+from vla_ros.action.normalise import denormalise, normalise
 from vla_ros.export.demo.dataset import Batch, Demonstrations, Statistics
-from vla_ros.export.demo.encoding import NETWORK_HEIGHT, NETWORK_WIDTH, denormalise
+from vla_ros.export.demo.encoding import NETWORK_HEIGHT, NETWORK_WIDTH
 from vla_ros.export.demo.model import Auxiliary, Config, DemoPolicy, sample
 from vla_ros.export.demo.text import build_tokenizer
 
 WARMUP_STEPS = 150
 EMA_DECAY = 0.998
-NOISE_DRAWS = 3
+NOISE_DRAWS = 2
 WEIGHT_DECAY = 1e-3
 SAVE_EVERY_S = 120
 CHECK_EVERY = 400
+LOSS_WEIGHTS = {"flow": 1.0, "heat": 0.05, "point": 0.5, "block": 0.5, "yaw": 0.1}
 
 console = Console()
 
@@ -68,7 +76,7 @@ def auxiliary_loss(found: Auxiliary, batch: Batch) -> dict[str, Tensor]:
     return {
         "heat": heat,
         "point": point,
-        "block": F.smooth_l1_loss(found.block, batch.block, beta=0.1),
+        "block": functional.smooth_l1_loss(found.block, batch.block, beta=0.1),
         "yaw": (found.yaw - batch.yaw).square().mean(),
     }
 
@@ -76,17 +84,14 @@ def auxiliary_loss(found: Auxiliary, batch: Batch) -> dict[str, Tensor]:
 def step_weights(demonstrations: Demonstrations, action: Statistics) -> Tensor:
     """Weight per chunk step and channel [16, 10]: near steps span less and matter as much."""
     labels = np.concatenate([s["labels"].reshape(-1, 16, 10) for s in demonstrations.shards])
-    low, high = action.bounds
-    spread = (2 * labels / (high - low)).std(axis=0)
+    spread = normalise(labels, action, False).std(axis=0)
     weight = np.clip(1 / np.maximum(spread, 1e-3) / np.median(1 / spread), 0.4, 4.0)
     weight[:, 9] = 1.0
     return torch.from_numpy((weight / weight.mean()).astype(np.float32))
 
 
 @torch.no_grad()
-def check(
-    model: DemoPolicy, held_out: Demonstrations, action: Statistics, proprio: Statistics
-) -> str:
+def check(model: DemoPolicy, held_out: Demonstrations, action: Statistics, proprio: Statistics) -> str:
     """Errors on unseen episodes, as one line."""
     model.eval()
     batch = held_out.batch(np.random.default_rng(0), 384, action, proprio, augment=False)
@@ -94,8 +99,8 @@ def check(
     torch.manual_seed(0)
     noise = torch.randn(batch.actions.shape)
     chunk = sample(model, *model.keys_values(context), noise, 8)
-    guess = denormalise(chunk.numpy(), *action.bounds)
-    truth = denormalise(batch.actions.numpy(), *action.bounds)
+    guess = denormalise(chunk.numpy(), action, False)
+    truth = denormalise(batch.actions.numpy(), action, False)
     error = np.linalg.norm(guess[..., :3] - truth[..., :3], axis=-1) * 1e3
     grip = ((guess[..., 9] > 0.5) == (truth[..., 9] > 0.5)).mean()
     block = (found.block - batch.block).norm(dim=1) * 100
@@ -119,9 +124,7 @@ def update_average(average: DemoPolicy, model: DemoPolicy, step: int) -> None:
     """Exponential moving average of weights; buffers (batch-norm statistics) are averaged too."""
     decay = min(EMA_DECAY, (1 + step) / (10 + step))
     with torch.no_grad():
-        for mean, value in zip(
-            average.state_dict().values(), model.state_dict().values(), strict=True
-        ):
+        for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
             if mean.dtype.is_floating_point:
                 mean.lerp_(value, 1 - decay)
             else:
@@ -141,116 +144,160 @@ def load_policy(path: Path) -> tuple[DemoPolicy, Statistics, Statistics]:
     return model.eval(), saved["action"], saved["proprio"]
 
 
-def main(
-    data: Annotated[Path, typer.Option(help="Directory of the shards")] = Path("build/demo/data"),
-    out: Annotated[Path, typer.Option(help="Checkpoint")] = Path("build/demo/policy.pt"),
-    steps: Annotated[int, typer.Option(min=1)] = 3000,
-    batch_size: Annotated[int, typer.Option(min=8)] = 128,
-    rate: Annotated[float, typer.Option(help="Peak learning rate")] = 1.5e-3,
-    seed: Annotated[int, typer.Option()] = 0,
-    start_from: Annotated[
-        Path | None, typer.Option(help="Checkpoint to fine-tune; its statistics are kept")
-    ] = None,
-) -> None:
-    """Train, or resume if the checkpoint exists. The last shard is held out for checks."""
-    torch.manual_seed(seed)
-    paths = sorted(p for p in data.glob("shard_*.npz") if "partial" not in p.name)
+@dataclass(frozen=True)
+class Job:
+    """What to train; see the options of :func:`main`."""
+
+    data: Path
+    out: Path
+    steps: int
+    batch_size: int
+    rate: float
+    seed: int
+    start_from: Path | None
+    processes: int
+    port: int
+
+
+def average_gradients(model: DemoPolicy, processes: int) -> None:
+    """Mean of every process's gradients, in place."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    dist.all_reduce(flat)
+    flat /= processes
+    start = 0
+    for gradient in gradients:
+        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+        start += gradient.numel()
+
+
+def build_optimizer(model: DemoPolicy, rate: float) -> torch.optim.Optimizer:
+    """AdamW; biases and norms are not decayed."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    kept = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": WEIGHT_DECAY},
+        {"params": kept, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
+
+
+def train(rank: int, job: Job) -> None:
+    """One of ``job.processes`` processes; rank 0 reports and saves."""
+    torch.set_num_threads(1)
+    torch.manual_seed(job.seed)
+    if job.processes > 1:
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(job.port))
+        dist.init_process_group("gloo", rank=rank, world_size=job.processes)
+    paths = sorted(p for p in job.data.glob("shard_*.npz") if "partial" not in p.name)
     tokenizer = build_tokenizer()
     training = Demonstrations(paths[:-1], tokenizer)
     held_out = Demonstrations(paths[-1:], tokenizer)
     model = DemoPolicy(Config(vocabulary=tokenizer.get_vocab_size()))
     model = model.to(memory_format=torch.channels_last)
     average = copy.deepcopy(model)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    kept = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": WEIGHT_DECAY},
-            {"params": kept, "weight_decay": 0.0},
-        ],
-        lr=rate,
-        betas=(0.9, 0.98),
-    )
-    first = 0
-    source = out if out.exists() else start_from
+    optimizer = build_optimizer(model, job.rate)
+    first, history = 0, []
+    source = job.out if job.out.exists() else job.start_from
     if source is not None:
         saved = load_checkpoint(source)
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
         action, proprio = saved["action"], saved["proprio"]
-        first = saved["step"] if source == out else 0
+        first = saved["step"] if source == job.out else 0
+        history = saved["history"]
     else:
         action, proprio = training.statistics()
     weight = step_weights(training, action)
-    parameters = sum(p.numel() for p in model.parameters())
-    console.print(
-        f"{len(training)} frames from {len(paths) - 1} shards, {parameters / 1e6:.2f} M parameters, "
-        f"steps {first}..{steps}"
-    )
+    if rank == 0:
+        parameters = sum(p.numel() for p in model.parameters())
+        console.print(
+            f"{len(training)} frames from {len(paths) - 1} shards, {parameters / 1e6:.2f} M "
+            f"parameters, steps {first}..{job.steps}"
+        )
 
     def save(step: int) -> None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_suffix(".partial")
-        torch.save(
-            {
-                "config": model.config,
-                "model": model.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "action": action,
-                "proprio": proprio,
-                "step": step,
-                "history": history,
-            },
-            partial,
-        )
-        partial.replace(out)
+        job.out.parent.mkdir(parents=True, exist_ok=True)
+        partial = job.out.with_suffix(".partial")
+        content = {
+            "config": model.config,
+            "model": model.state_dict(),
+            "average": average.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "action": action,
+            "proprio": proprio,
+            "step": step,
+            "history": history,
+        }
+        torch.save(content, partial)
+        partial.replace(job.out)
 
-    history: list[dict[str, float]] = []
     smooth: dict[str, float] = {}
     started = saved_at = time.monotonic()
-    for step in range(first, steps):
-        rng = np.random.default_rng([seed, step])
-        torch.manual_seed(seed * 1_000_003 + step)
-        now_rate = learning_rate(step, steps, rate)
+    for step in range(first, job.steps):
+        now_rate = learning_rate(step, job.steps, job.rate)
         for group in optimizer.param_groups:
             group["lr"] = now_rate
+        rng = np.random.default_rng([job.seed, step, rank])
+        torch.manual_seed((job.seed * 1_000_003 + step) * 64 + rank)
         model.train()
-        batch = training.batch(rng, batch_size, action, proprio, augment=True)
-        context, found = model.context(
-            batch.images, batch.tokens, batch.state, mixed_precision=True
-        )
+        share = job.batch_size // job.processes
+        batch = training.batch(rng, share, action, proprio, augment=True)
+        context, found = model.context(batch.images, batch.tokens, batch.state, mixed_precision=True)
         losses = {
             "flow": flow_loss(model, context, batch.actions, weight),
             **auxiliary_loss(found, batch),
         }
-        loss = (
-            losses["flow"]
-            + 0.05 * losses["heat"]
-            + 0.5 * losses["point"]
-            + 0.5 * losses["block"]
-            + 0.1 * losses["yaw"]
-        )
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        sum(LOSS_WEIGHTS[name] * value for name, value in losses.items()).backward()
+        if job.processes > 1:
+            average_gradients(model, job.processes)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        if rank != 0:
+            continue
         update_average(average, model, step)
         for name, value in losses.items():
             smooth[name] = 0.97 * smooth.get(name, value.item()) + 0.03 * value.item()
         done = step + 1
         if done % 20 == 0:
-            speed = (done - first) * batch_size / (time.monotonic() - started)
+            speed = (done - first) * job.batch_size / (time.monotonic() - started)
             text = " ".join(f"{name} {value:.4f}" for name, value in smooth.items())
-            left = (steps - done) * batch_size / speed / 60
-            console.print(f"{done}/{steps} {text} | {speed:.0f} samples/s, {left:.0f} min left")
+            left = (job.steps - done) * job.batch_size / speed / 60
+            console.print(
+                f"{done}/{job.steps} {text} | {speed:.0f} samples/s, {left:.0f} min left",
+                soft_wrap=True,
+            )
             history.append({"step": done, **smooth})
-        if done % CHECK_EVERY == 0 or done == steps:
-            console.print(check(average, held_out, action, proprio))
-        if time.monotonic() - saved_at > SAVE_EVERY_S or done == steps:
+        if done % CHECK_EVERY == 0 or done == job.steps:
+            console.print(check(average, held_out, action, proprio), soft_wrap=True)
+        if time.monotonic() - saved_at > SAVE_EVERY_S or done == job.steps:
             save(done)
             saved_at = time.monotonic()
+    if job.processes > 1:
+        dist.destroy_process_group()
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Directory of the shards")] = Path("build/demo/data"),
+    out: Annotated[Path, typer.Option(help="Checkpoint")] = Path("build/demo/policy.pt"),
+    steps: Annotated[int, typer.Option(min=1)] = 2000,
+    batch_size: Annotated[int, typer.Option(min=8)] = 128,
+    rate: Annotated[float, typer.Option(help="Peak learning rate")] = 1.5e-3,
+    seed: Annotated[int, typer.Option()] = 0,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Checkpoint to fine-tune; its statistics are kept")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="One core each")] = 2,
+    port: Annotated[int, typer.Option(help="Local TCP port of the processes")] = 29511,
+) -> None:
+    """Train, or resume if the checkpoint exists. The last shard is held out for checks."""
+    job = Job(data, out, steps, batch_size, rate, seed, start_from, processes, port)
+    if processes == 1:
+        train(0, job)
+    else:
+        torch.multiprocessing.spawn(train, args=(job,), nprocs=processes)
 
 
 if __name__ == "__main__":

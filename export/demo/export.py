@@ -1,0 +1,254 @@
+"""Training checkpoint to policy bundle: two ONNX graphs, checked against torch, and the manifest.
+
+    prefix.onnx  image.front, image.wrist, tokens, state -> keys, values
+    step.onnx    keys, values, x, t -> velocity
+
+The training by-products are left out. Pixels are scaled inside the graph, state and actions on the
+host. Weights lie inside the .onnx files.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import onnx
+import torch
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor, nn
+
+from vla_ros.action.normalise import normalise
+from vla_ros.export.demo.dataset import Demonstrations, Statistics
+from vla_ros.export.demo.encoding import NETWORK_HEIGHT, NETWORK_WIDTH, VIEWS
+from vla_ros.export.demo.evaluate import GRIPPER_RULE
+from vla_ros.export.demo.expert import ACTION_SIZE, HORIZON, STEP_S
+from vla_ros.export.demo.model import DemoPolicy, sample
+from vla_ros.export.demo.text import MAX_TOKENS, PAD_ID, build_tokenizer
+from vla_ros.export.demo.train import load_policy
+from vla_ros.policy.bundle import Bundle, write_bundle
+from vla_ros.policy.onnx_backend import OnnxPolicy
+from vla_ros.policy.parity import ParityCase, parity_bytes, run_parity
+
+NAME = "franka_pick"
+PARITY_CASES = 4
+PARITY_TOLERANCE = 2e-3
+LATENCY_RUNS = 60
+SIZE_LIMIT = 25 * 2**20
+
+console = Console()
+
+
+class Prefix(nn.Module):
+    """The first graph."""
+
+    def __init__(self, model: DemoPolicy) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, image_front: Tensor, image_wrist: Tensor, tokens: Tensor, state: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`DemoPolicy.prefix`."""
+        return self.model.prefix(image_front, image_wrist, tokens, state)
+
+
+class Step(nn.Module):
+    """The second graph."""
+
+    def __init__(self, model: DemoPolicy) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, keys: Tensor, values: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """See :meth:`DemoPolicy.velocity`."""
+        return self.model.velocity(keys, values, x, t)
+
+
+def export_graph(
+    module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str]
+) -> bytes:
+    """ONNX bytes of ``module`` with fixed shapes and the given input and output names."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            module, inputs, dynamo=True, input_names=names, output_names=outputs, verbose=False
+        )
+    if program is None:
+        raise RuntimeError(f"torch.onnx.export gave nothing for {type(module).__name__}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        program.save(str(path), external_data=False)
+        graph = onnx.load(str(path))
+    onnx.checker.check_model(graph, full_check=True)
+    found = [i.name for i in graph.graph.input], [o.name for o in graph.graph.output]
+    if found != (names, outputs):
+        raise RuntimeError(f"the exporter renamed inputs or outputs: {found}")
+    return graph.SerializeToString()
+
+
+def parity_cases(
+    model: DemoPolicy, demonstrations: Demonstrations, proprio: Statistics, steps: int
+) -> list[ParityCase]:
+    """Observations of the demonstrations with the chunk that torch computes from them."""
+    rng = np.random.default_rng(0)
+    cases = []
+    for number in rng.integers(len(demonstrations), size=PARITY_CASES):
+        shard_index, row = demonstrations.index[number]
+        shard = demonstrations.shards[shard_index]
+        color = int(shard["colors"][row, shard["target"][row]])
+        state = normalise(shard["state"][row], proprio, False).astype(np.float32)
+        inputs: dict[str, NDArray[Any]] = {
+            f"image.{view}": shard["images"][row, i][None] for i, view in enumerate(VIEWS)
+        }
+        inputs["tokens"] = demonstrations.tokens[color, int(rng.integers(3))].numpy()[None]
+        inputs["state"] = state[None]
+        noise = rng.standard_normal((HORIZON, ACTION_SIZE), dtype=np.float32)
+        with torch.no_grad():
+            context = model.prefix(*(torch.from_numpy(v) for v in inputs.values()))
+            chunk = sample(model, *context, torch.from_numpy(noise)[None], steps)
+        cases.append(ParityCase(inputs, noise, chunk[0].numpy()))
+    return cases
+
+
+def manifest(steps: int, latency: tuple[float, float]) -> dict[str, Any]:
+    """Fields of ``policy.yaml`` but the checksums."""
+    image = {
+        "height": NETWORK_HEIGHT,
+        "width": NETWORK_WIDTH,
+        "kernel": "area",
+        "fit": "stretch",
+        "colour": "rgb",
+        "dtype": "uint8",
+    }
+    relative = {"arm": "arm", "reference": "eef_relative"}
+    return {
+        "schema_version": 1,
+        "name": NAME,
+        "embodiment": "franka_fr3",
+        "arms": ["arm"],
+        "inputs": {
+            "images": [{"role": view, **image} for view in VIEWS],
+            "state": [
+                {"arm": "arm", "signal": "tcp_position", "size": 3},
+                {"arm": "arm", "signal": "tcp_rot6d", "rot6d": "columns", "size": 6},
+                {"arm": "arm", "signal": "gripper_width", "size": 1},
+            ],
+            "prompt": {
+                "template": "{instruction}",
+                "tokenizer": "tokenizer.json",
+                "max_tokens": MAX_TOKENS,
+                "pad_id": PAD_ID,
+                "lowercase": True,
+            },
+            "history": 1,
+        },
+        "outputs": {
+            "horizon": HORIZON,
+            "dt_s": STEP_S,
+            "first_step": 1,
+            "action": [
+                {**relative, "signal": "tcp_position", "size": 3},
+                {**relative, "signal": "tcp_rot6d", "size": 6, "rot6d": "columns"},
+                {"arm": "arm", "signal": "gripper", "size": 1, "reference": "absolute"},
+            ],
+            "gripper": GRIPPER_RULE.model_dump(),
+        },
+        "normalisation": {
+            "kind": "q01_q99",
+            "file": "dataset_statistics.json",
+            "key": NAME,
+            "clip_state": False,
+            "clip_action": False,
+        },
+        "sampler": {
+            "kind": "flow_matching",
+            "direction": "noise_to_data",
+            "steps": steps,
+            "noise_seed": 0,
+            "rtc": False,
+        },
+        "graphs": {"prefix": "prefix.onnx", "step": "step.onnx"},
+        "parity": "parity.npz",
+        "latency": {
+            "device": f"{platform.machine()} CPU, onnxruntime, 1 thread",
+            "p50_ms": round(latency[0], 2),
+            "p99_ms": round(latency[1], 2),
+        },
+    }
+
+
+def measure(bundle: Bundle, cases: list[ParityCase]) -> tuple[float, float]:
+    """p50 and p99 of one inference [ms]."""
+    policy = OnnxPolicy(bundle, threads=1)
+    policy.warm_up()
+    times = []
+    for run in range(LATENCY_RUNS):
+        case = cases[run % len(cases)]
+        started = time.perf_counter()
+        policy.infer(case.inputs, case.noise)
+        times.append((time.perf_counter() - started) * 1e3)
+    return float(np.percentile(times, 50)), float(np.percentile(times, 99))
+
+
+def main(
+    checkpoint: Annotated[Path, typer.Option()] = Path("build/demo/policy.pt"),
+    data: Annotated[Path, typer.Option(help="Shards, for parity cases")] = Path("build/demo/data"),
+    out: Annotated[Path, typer.Option(help="Bundle directory")] = Path("policies/franka_pick"),
+    card: Annotated[Path | None, typer.Option(help="Copied into the bundle as README.md")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Euler steps")] = 8,
+) -> None:
+    """Export the averaged weights of a checkpoint as a policy bundle and rerun its parity file."""
+    torch.set_num_threads(1)
+    model, action, proprio = load_policy(checkpoint)
+    tokenizer = build_tokenizer()
+    shards = sorted(p for p in data.glob("shard_*.npz") if "partial" not in p.name)
+    cases = parity_cases(model, Demonstrations(shards[-1:], tokenizer), proprio, steps)
+    example = tuple(torch.from_numpy(v) for v in cases[0].inputs.values())
+    with torch.no_grad():
+        keys, values = model.prefix(*example)
+    console.print("exporting prefix")
+    prefix = export_graph(Prefix(model), example, list(cases[0].inputs), ["keys", "values"])
+    console.print("exporting step")
+    x = torch.from_numpy(cases[0].noise)[None]
+    step = export_graph(
+        Step(model), (keys, values, x, torch.zeros(1)), ["keys", "values", "x", "t"], ["velocity"]
+    )
+    statistics = {NAME: {"action": action.to_json(), "proprio": proprio.to_json()}}
+    files: dict[str, bytes | Path] = {
+        "prefix.onnx": prefix,
+        "step.onnx": step,
+        "dataset_statistics.json": json.dumps(statistics, indent=1).encode(),
+        "tokenizer.json": tokenizer.to_str(pretty=True).encode(),
+        "parity.npz": parity_bytes(cases, PARITY_TOLERANCE),
+    }
+    if card is not None:
+        files["README.md"] = card.read_bytes()
+    elif (out / "README.md").exists():
+        files["README.md"] = (out / "README.md").read_bytes()
+    size = sum(len(v) for v in files.values() if isinstance(v, bytes))
+    if size > SIZE_LIMIT:
+        raise SystemExit(f"the bundle would be {size / 2**20:.1f} MB, the limit is 25 MB")
+    draft = write_bundle(out, manifest(steps, (0.0, 0.0)), files)
+    latency = measure(draft, cases)
+    bundle = write_bundle(out, manifest(steps, latency), files)
+    result = run_parity(bundle, OnnxPolicy(bundle, threads=1))
+    console.print(
+        f"{out}: {size / 2**20:.1f} MB, inference p50 {latency[0]:.1f} ms, parity error "
+        f"{result.max_error:.2e} (allowed {result.tolerance:g}), cosine {result.cosine:.6f}"
+    )
+    if not result.ok:
+        raise SystemExit("the exported graphs do not reproduce torch: do not use this bundle")
+
+
+if __name__ == "__main__":
+    typer.run(main)
