@@ -180,7 +180,7 @@ def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None)
     waits, because Python runs signal handlers there. rclpy's own handlers are not installed: they would
     shut ROS down before the last commands are out.
     """
-    from vla_ros.nodes.transport import configure_dds
+    from vla_ros.nodes.transport import check_dds, clean_stale_segments, configure_dds
 
     ended = threading.Event()
 
@@ -189,12 +189,15 @@ def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
+    clean_stale_segments()
     configure_dds()
     rclpy.init(args=list(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
     node = None
     try:
         node = make_node()
         node.ended = ended
+        dds = check_dds()
+        (node.get_logger().debug if dds.in_effect else node.get_logger().warning)(dds.text)
         if node.get_parameter("autostart").value:
             for transition in (node.trigger_configure, node.trigger_activate):
                 if ended.is_set():
@@ -205,7 +208,9 @@ def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None)
         executor.add_node(node)
         spinner = threading.Thread(target=_spin, args=(executor, node), name="executor", daemon=True)
         spinner.start()
-        ended.wait()
+        # A signal may be delivered to one of DDS's threads; the handler runs when this thread next wakes.
+        while not ended.wait(0.1):
+            pass
         executor.shutdown(timeout_sec=2.0)
         spinner.join(timeout=2.0)
         return 1 if node.failure == "executor" else 0
