@@ -169,7 +169,14 @@ class SimNode(ManagedNode):
 
     def _refresh(self) -> None:
         diagnostics, cameras = self._diagnostics, self._cameras
-        if diagnostics is None or cameras is None or self._physics is None:
+        if diagnostics is None or cameras is None:
+            return
+        # Also while inactive: the last frames are counted after the last step.
+        for name, figures in cameras.figures.items():
+            diagnostics.value(f"frames.{name}.sent", figures.sent)
+            diagnostics.value(f"frames.{name}.rate_hz", figures.rate_hz)
+            diagnostics.value(f"frames.{name}.render_ms", figures.render_ms)
+        if self._physics is None:
             return
         now = time.monotonic()
         steps = self._timeline.steps
@@ -178,10 +185,6 @@ class SimNode(ManagedNode):
         self._last_refresh, self._last_steps = now, steps
         diagnostics.value("real_time_factor", factor)
         diagnostics.value("overruns", self._timeline.given_up)
-        for name, figures in cameras.figures.items():
-            diagnostics.value(f"frames.{name}.sent", figures.sent)
-            diagnostics.value(f"frames.{name}.rate_hz", figures.rate_hz)
-            diagnostics.value(f"frames.{name}.render_ms", figures.render_ms)
         if cameras.alive:
             diagnostics.state(OK, "ok")
         else:
