@@ -52,6 +52,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         "onnx>=1.16",
         "types-PyYAML",
+        "psutil>=5.9",
         "ruff==0.17.5",
         "mypy==2.4.1",
     ],
