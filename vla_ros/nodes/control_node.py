@@ -46,13 +46,14 @@ from vla_ros.robot.drivers import Driver, driver_for
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import check_description, load_robot, read_urdf
 from vla_ros.robot.states import positions_by_name
-from vla_ros.safety.supervisor import ESTOP, STOPPING, Measured, Supervisor
+from vla_ros.safety.modes import ESTOP, STOPPING, WAITING
+from vla_ros.safety.supervisor import Measured, Supervisor
 from vla_ros.types import ActionChunk, Command
 
 NS = 1_000_000_000
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-# Discovery takes a moment; a killed process stays visible for longer.
-SETTLE_S, PATIENCE_S = 1.0, 5.0
+# Discovery takes a second and more on a busy machine; a killed process stays visible for longer.
+SETTLE_S, PATIENCE_S = 1.5, 5.0
 ANSWER_S, REST_S = 1.0, 5.0
 
 
@@ -253,7 +254,7 @@ class ControlNode(ManagedNode):
         assert self._diagnostics is not None
         mode = self._supervisor.mode
         level = {ESTOP: ERROR}.get(mode, OK)
-        if mode == "waiting" and not self._supervisor.at_rest:
+        if mode == WAITING and not self._supervisor.at_rest:
             level = WARN
         self._diagnostics.state(level, mode)
         self._diagnostics.value("source", self._supervisor.source)
@@ -310,7 +311,7 @@ class ControlNode(ManagedNode):
     def _tick(self, now_ns: int) -> None:
         supervisor = self._supervisor
         pressed = take_latest(self._estop)
-        if pressed is not None and deserialize_message(pressed, Bool).data:
+        if pressed is not None and deserialize_message(pressed, Bool).data and supervisor.mode != ESTOP:
             supervisor.request("estop", now_ns)
             self.get_logger().error("emergency stop")
         self._read_joints()

@@ -1,14 +1,8 @@
 """What the robot is doing and what it may do next: the rules of the control loop, tick by tick.
 
 A `Supervisor` is called from one thread only. It takes requests (start, stop, reset, home, estop) and chunks
-between ticks, and at each tick turns the wanted target into commands, or into a hold. Modes and transitions:
-
-    idle      nothing is sent (before the first start; after a stop, once the arm rests)
-    waiting   started, but no target may be acted on: the arm is brought to a hold
-    policy    follows the chunks
-    homing    moves slowly to the YAML's home
-    stopping  is brought to a hold, then idle
-    estop     is brought to a hold and stays there until reset
+between ticks, and at each tick turns the wanted target into commands, or into a hold. Its modes are those of
+`vla_ros.safety.modes`.
 
 What made it lose the policy (chunks ran out, joint states are late, the arm does not follow) is reported in
 `events`. Taking up a target, the first time and after each hold, is allowed only near the measured state.
@@ -26,6 +20,8 @@ from vla_ros.errors import Refused
 from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
 from vla_ros.robot.config import Robot
 from vla_ros.safety.arm import ArmFollower, ArmKinematics, Sent
+from vla_ros.safety.home import HomePath
+from vla_ros.safety.modes import ESTOP, HOMING, IDLE, POLICY, SOURCES, STOPPING, TRANSITIONS, WAITING
 from vla_ros.safety.watch import (
     CLOCK_AHEAD_NS,
     MS,
@@ -36,35 +32,6 @@ from vla_ros.safety.watch import (
 )
 from vla_ros.types import ActionChunk, Command, FloatArray
 
-IDLE, WAITING, POLICY, HOMING, STOPPING, ESTOP = "idle", "waiting", "policy", "homing", "stopping", "estop"
-
-# {mode: {event: next mode}}; an event that is not listed is refused (requests) or means nothing.
-TRANSITIONS: dict[str, dict[str, str]] = {
-    IDLE: {"start": WAITING, "stop": IDLE, "reset": IDLE, "home": HOMING, "estop": ESTOP},
-    WAITING: {
-        "start": WAITING, "stop": STOPPING, "reset": STOPPING, "home": HOMING, "estop": ESTOP,
-        "engaged": POLICY, "fault": STOPPING,
-    },
-    POLICY: {
-        "start": POLICY, "stop": STOPPING, "reset": STOPPING, "home": HOMING, "estop": ESTOP,
-        "lost": WAITING, "fault": STOPPING,
-    },
-    HOMING: {
-        "stop": STOPPING, "reset": STOPPING, "home": HOMING, "estop": ESTOP,
-        "arrived": STOPPING, "lost": STOPPING, "fault": STOPPING,
-    },
-    STOPPING: {
-        "start": WAITING, "stop": STOPPING, "reset": STOPPING, "home": HOMING, "estop": ESTOP,
-        "rested": IDLE,
-    },
-    ESTOP: {"stop": ESTOP, "reset": STOPPING, "estop": ESTOP},
-}  # fmt: skip
-SOURCES = {
-    IDLE: "hold", WAITING: "hold", POLICY: "policy", HOMING: "home", STOPPING: "hold", ESTOP: "estop",
-}  # fmt: skip
-
-# Share of the velocity limits used to go home.
-HOME_SPEED = 0.25
 # Home is reached within this, rad.
 HOME_TOLERANCE = 2e-3
 # A limit (the workspace, say) may keep the arm from home: this long after it was due it is given up.
@@ -116,7 +83,7 @@ class Supervisor:
         self._target: Target | None = None
         self._far_reported: int | None = None
         self._gripper: dict[str, float] = {}
-        self._home: _HomePath | None = None
+        self._home: HomePath | None = None
         self._rested_ns: int | None = None
 
     @property
@@ -160,7 +127,7 @@ class Supervisor:
         if what == "home":
             for name, follower in self._arms.items():
                 follower.begin(self._measured[name].q)
-            self._home = _HomePath(
+            self._home = HomePath(
                 {name: follower.q.copy() for name, follower in self._arms.items()}, self._robot, now_ns
             )
         return {
@@ -379,33 +346,6 @@ class Supervisor:
         self._rested_ns = None
         if self.mode != HOMING:
             self._home = None
-
-
-class _HomePath:
-    """A straight line in joint space from where the arms are to home, at constant speed."""
-
-    def __init__(self, begin: Mapping[str, FloatArray], robot: Robot, now_ns: int) -> None:
-        self._begin = begin
-        self._end = {name: np.array(arm.home, dtype=np.float64) for name, arm in robot.arms.items()}
-        self._start_ns = now_ns
-        longest = max(
-            float(
-                np.max(
-                    np.abs(self._end[name] - q) / (HOME_SPEED * np.array(robot.arms[name].limits.velocity))
-                )
-            )
-            for name, q in begin.items()
-        )
-        self._duration_ns = max(int(longest * 1e9), 1)
-
-    def at(self, name: str, now_ns: int) -> FloatArray:
-        """Where arm `name` is to be, rad [J]."""
-        share = min(max((now_ns - self._start_ns) / self._duration_ns, 0.0), 1.0)
-        return self._begin[name] + share * (self._end[name] - self._begin[name])
-
-    def over_for(self, now_ns: int) -> int:
-        """How long ago the line came to its end, ns; negative before."""
-        return now_ns - self._start_ns - self._duration_ns
 
 
 def channels_of(robot: Robot) -> frozenset[str]:

@@ -30,7 +30,8 @@ def check_near_joints(target: FloatArray, reference: FloatArray, safety: Safety,
 def check_near_pose(target: FloatArray, reference: FloatArray, safety: Safety, of_what: str) -> None:
     """Raises Refused("far") when a tool target [7] (x y z m, quaternion xyzw) is further from the pose
     `reference`, 4x4, than `first_command_position` m or `first_command_rotation` rad."""
-    apart = float(np.linalg.norm(target[:3] - reference[:3, 3]))
+    with np.errstate(over="ignore"):
+        apart = float(np.linalg.norm(target[:3] - reference[:3, 3]))
     turned = float(angle_between(target[3:], matrix_to_quaternion(reference[:3, :3])))
     if not (apart <= safety.first_command_position and turned <= safety.first_command_rotation):
         raise Refused(

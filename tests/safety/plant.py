@@ -1,0 +1,113 @@
+"""A robot for tests of the control rules: real YAML, real kinematics, a first-order arm, and a clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from vla_ros.action.rotations import matrix_to_quaternion
+from vla_ros.action.schedule import Newest, Scheduler
+from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
+from vla_ros.robot.config import Robot
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.robot.load import load_robot, read_urdf
+from vla_ros.safety.supervisor import Event, Measured, Supervisor
+from vla_ros.types import ActionChunk, Command
+
+MS = 1_000_000
+FILE = Path(__file__).parents[2] / "robot_configs" / "franka.yaml"
+TOOL = (*tool_channels("arm"), gripper_channel("arm"))
+JOINTS = (*joint_channels("arm", 7), gripper_channel("arm"))
+
+
+class Bench:
+    """Ticks a Supervisor against a plant that follows its commands with a 40 ms lag."""
+
+    def __init__(self, scheduler: Scheduler | None = None, follows: bool = True) -> None:
+        self.robot: Robot = load_robot(FILE)
+        arm = self.robot.arms["arm"]
+        self.kinematics = Kinematics(read_urdf(FILE, arm), arm.joints, arm.base_frame, arm.tool_frame)
+        self.supervisor = Supervisor(self.robot, {"arm": self.kinematics}, scheduler or Newest())
+        self.period_ns = round(1e9 / self.robot.control.rate_hz)
+        self.now_ns = 1_700_000_000_000_000_000
+        self.q = np.array(arm.home)
+        self.follows = follows
+        self.states = True
+        self.states_stamp_ns = self.now_ns
+        self.sent: list[np.ndarray] = []
+        self.streams: list[list[np.ndarray]] = []
+        self.commands: list[Command | None] = []
+        self.events: list[Event] = []
+
+    def tick(self, count: int = 1) -> Command | None:
+        """`count` periods; returns the last command."""
+        command = None
+        for _ in range(count):
+            self.now_ns += self.period_ns
+            if self.states:
+                self.states_stamp_ns = self.now_ns
+            measured = {"arm": Measured(self.q.copy(), self.states_stamp_ns)}
+            command = self.supervisor.tick(self.now_ns, measured).get("arm")
+            self.commands.append(command)
+            self.events += self.supervisor.take_events()
+            if command is not None:
+                if not self.sent or self.commands[-2:-1] == [None]:
+                    self._begin_stream(command.sent)
+                self.sent.append(command.sent)
+                self.streams[-1].append(command.sent)
+                if self.follows:
+                    self.q = self.q + 0.25 * (command.sent - self.q)
+        return command
+
+    def _begin_stream(self, first: np.ndarray) -> None:
+        """The driver rests where the arm is, or at what was sent last: a stream begins at one of them."""
+        rests = [self.q, *self.sent[-1:]]
+        most = np.array(self.robot.arms["arm"].limits.acceleration)
+        nearest = min(rests, key=lambda q: float(np.max(np.abs(q - first) / most)))
+        self.streams.append([nearest, nearest])
+
+    def request(self, what: str) -> str:
+        return self.supervisor.request(what, self.now_ns)
+
+    def start(self) -> None:
+        self.tick()
+        self.request("start")
+
+    def pose(self) -> np.ndarray:
+        """The tool pose [7] at the measured joints."""
+        T = self.kinematics.forward(self.q)
+        return np.concatenate([T[:3, 3], matrix_to_quaternion(T[:3, :3])])
+
+    def tool_chunk(self, shift=(0.0, 0.0, 0.0), rows: int = 8, dt_ms: int = 100, width=0.08) -> ActionChunk:
+        """From the measured pose to `shift` (m) away, reached at the last row."""
+        start = self.pose()
+        targets = np.tile(np.append(start, width), (rows, 1))
+        targets[:, :3] += np.linspace(0, 1, rows + 1)[1:, None] * np.asarray(shift)
+        return self.chunk(TOOL, targets, dt_ms)
+
+    def joint_chunk(self, targets: np.ndarray, dt_ms: int = 100) -> ActionChunk:
+        return self.chunk(JOINTS, np.column_stack([targets, np.full(len(targets), 0.08)]), dt_ms)
+
+    def chunk(self, channels, targets: np.ndarray, dt_ms: int = 100) -> ActionChunk:
+        due = self.now_ns + np.arange(1, len(targets) + 1) * dt_ms * MS
+        return ActionChunk(channels, targets, due.astype(np.int64), self.now_ns)
+
+    def add(self, chunk: ActionChunk) -> None:
+        self.supervisor.add_chunk(chunk, self.now_ns)
+
+    def reasons(self) -> list[str]:
+        return [event.reason for event in self.events]
+
+    def assert_limits(self) -> None:
+        """No stream of commands so far breaks a joint limit, by the finite differences of what was sent."""
+        limits = self.robot.arms["arm"].limits
+        dt = self.period_ns / 1e9
+        low, high = np.array(limits.position).T
+        for stream in self.streams:
+            sent = np.array(stream)
+            v = np.diff(sent, axis=0) / dt
+            a = np.diff(v, axis=0) / dt
+            assert np.all((low <= sent) & (sent <= high)), "position"
+            assert np.max(np.abs(v) - limits.velocity) <= 1e-9, "velocity"
+            assert np.max(np.abs(a) - limits.acceleration) <= 1e-6, "acceleration"
