@@ -114,8 +114,6 @@ def run_demo(
             return 130
     summary = summarise(results, start, end, list(description.cameras))
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    rows = [{**asdict(result), "success": result.success} for result in results]
-    (out / "episodes.json").write_text(json.dumps(rows, indent=2) + "\n")
     with console.status("writing the report"):
         forward = {
             name: Kinematics(read_urdf(robot_path, arm), arm.joints, arm.base_frame, arm.tool_frame).forward
@@ -183,6 +181,8 @@ def _run_graph(
                 progress.update(bar, description=draw_scene(scene_seed).instruction)
                 result = _run_episode(operator, recorder, number, scene_seed, out)
                 results.append(result)
+                # After each one: what was found is kept even if the graph breaks later.
+                _write_episodes(out, results)
                 colour = "green" if result.success else "red"
                 progress.console.print(
                     f"{number:3d}  seed {result.seed}  {result.duration_s:5.1f} s  "
@@ -217,6 +217,11 @@ def _run_episode(
     operator.trigger("control_node/stop")
     recorder.finish({"seed": str(seed), "prompt": prompt, "outcome": outcome})
     return EpisodeResult(number, seed, prompt, outcome, round(duration_s, 3), file)
+
+
+def _write_episodes(out: Path, results: Sequence[EpisodeResult]) -> None:
+    rows = [{**asdict(result), "success": result.success} for result in results]
+    (out / "episodes.json").write_text(json.dumps(rows, indent=2) + "\n")
 
 
 def _still_reports(operator: Operator, resume: bool) -> NodeReports:

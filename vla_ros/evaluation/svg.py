@@ -121,7 +121,9 @@ def plot(
         else:
             x = float(px(np.array(item.x)))
             parts.append(f'<path class="mark" d="M{x:.1f} {TOP}V{height - BOTTOM}"/>')
-            anchor = "end" if x > width * 0.75 else "start"
+            # The first label to the left of its line, later ones to the right, unless there is no room.
+            anchor = "start" if marks or x < width * 0.25 else "end"
+            anchor = "end" if x > width * 0.85 else anchor
             offset = -3 if anchor == "end" else 3
             marks.append(
                 f'<text class="tick" x="{x + offset:.1f}" y="{TOP + 9 + 11 * len(marks)}" '
