@@ -142,7 +142,7 @@ def test_inverse_reaches_two_thousand_poses_from_nearby(capsys: pytest.CaptureFi
         print(f"\ninverse, started nearby: p50 p95 p99 = {np.round(milliseconds, 3)} ms")
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(inside, inside)
 def test_inverse_from_far_reports_the_true_error(q: FloatArray, start: FloatArray) -> None:
     target = dh_forward(q)

@@ -543,7 +543,7 @@ def test_any_value_replaced_by_any_other(folder: Path) -> None:
             accepted(folder, yaml.safe_dump(copy, allow_unicode=True))
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=200))
 def test_any_text(folder: Path, text: str) -> None:
     assert accepted(folder, text) is None
