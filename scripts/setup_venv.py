@@ -42,6 +42,30 @@ def run(command: list[str], what: str, env: dict[str, str] | None = None) -> Non
         raise SetupError(f"{what} failed: {' '.join(command)}")
 
 
+def run_pip(command: list[str], env: dict[str, str]) -> None:
+    """Run pip with its hundreds of lines condensed; SetupError with the last of them when it fails."""
+    lines: list[str] = []
+    told = 0.0
+    with subprocess.Popen(
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            lines.append(line)
+            if line.startswith("Installing collected packages:"):
+                print(f"      unpacking {line.count(',') + 1} packages", flush=True)
+            elif line.startswith("Collecting ") and time.monotonic() - told > 2.0:
+                told = time.monotonic()
+                print(f"      fetching {line.split()[1]}", flush=True)
+    if child.returncode:
+        raise SetupError(f"pip install failed: {' '.join(command)}\n{''.join(lines[-25:])}")
+
+
 def system_ros() -> bool:
     """Whether a ROS 2 distribution with rclpy is sourced in this shell."""
     entries = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
@@ -167,7 +191,7 @@ def install_packages(profile: str) -> None:
     command += ["--progress-bar", "off", "-e", f"{ROOT}[{','.join(extras)}]"]
     if system_ros():
         command.append("numpy<2")  # the distribution's messages are compiled against numpy 1
-    run(command, "pip install", environment())
+    run_pip(command, environment())
     stamps[profile].write_text(wanted[profile])
 
 

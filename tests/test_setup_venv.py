@@ -41,6 +41,7 @@ def bare(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]
     monkeypatch.setattr(script.shutil, "which", installed.get)
     monkeypatch.setattr(script.ctypes.util, "find_library", libraries.get)
     monkeypatch.setattr(script, "run", run)
+    monkeypatch.setattr(script, "run_pip", lambda command, env: commands.append(command))
     return commands
 
 
@@ -116,6 +117,13 @@ def test_the_environment_is_made_anew_for_another_python(
     script.make_environment()
     assert not python.exists()
     assert bare == [[sys.executable, "-m", "venv", str(tmp_path / ".venv")]]
+
+
+def test_a_failed_pip_shows_its_last_lines(script: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
+    code = "print('Collecting a (from b)'); print('ERROR: no such thing'); raise SystemExit(1)"
+    with pytest.raises(script.SetupError, match=r"pip install failed[^$]*ERROR: no such thing"):
+        script.run_pip([sys.executable, "-u", "-c", code], {})
+    assert capfd.readouterr().out == "      fetching a\n"
 
 
 def test_an_unknown_profile_is_refused() -> None:
