@@ -27,27 +27,27 @@ WORD_DROPOUT = 0.03
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of one kind of vector, each float32 [K]; ``mask``: whether the channel is normalised."""
+    """Of one kind of vector, each float64 [K]; ``mask``: whether the channel is normalised."""
 
-    q01: NDArray[np.float32]
-    q99: NDArray[np.float32]
-    min: NDArray[np.float32]
-    max: NDArray[np.float32]
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
+    q01: NDArray[np.float64]
+    q99: NDArray[np.float64]
+    min: NDArray[np.float64]
+    max: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
     mask: NDArray[np.bool_]
 
     @classmethod
     def of(cls, rows: NDArray[np.float32]) -> Statistics:
         """Statistics of rows [N, K]."""
-        low, high = np.quantile(rows, (0.01, 0.99), axis=0).astype(np.float32)
+        low, high = np.quantile(rows, (0.01, 0.99), axis=0).astype(np.float64)
         return cls(
             low,
             high,
-            rows.min(axis=0),
-            rows.max(axis=0),
-            rows.mean(axis=0, dtype=np.float64).astype(np.float32),
-            rows.std(axis=0, dtype=np.float64).astype(np.float32),
+            rows.min(axis=0).astype(np.float64),
+            rows.max(axis=0).astype(np.float64),
+            rows.mean(axis=0, dtype=np.float64),
+            rows.std(axis=0, dtype=np.float64),
             high - low >= MIN_RANGE,
         )
 

@@ -15,7 +15,7 @@ import multiprocessing
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scipy.spatial.transform import Rotation
 
 from vla_ros.export.demo.encoding import COLORS, VIEWS, block_pixels, shrink, state_vector
-from vla_ros.export.demo.expert import aligned_yaw, plan_chunk, pointing_down, tool_yaw
+from vla_ros.export.demo.expert import STEP_S, aligned_yaw, plan_chunk, pointing_down, tool_yaw
 from vla_ros.export.demo.tracking import TICK_S, Plan, Tracker
 from vla_ros.sim.task import EVALUATION_SEED_START, HOME_JOINTS, PickTask, draw_scene
 from vla_ros.sim.world import World
@@ -127,8 +127,10 @@ def run_episode(world: World, tracker: Tracker, seed: int) -> dict[str, NDArray]
             blocks = np.stack([world.block_pose(i) for i in range(3)])
             chunks = [plan_chunk(tool, world.gripper_width, block) for block in blocks]
             labels, targets = chunks[scene.target]
-            due = now + 0.1 * np.arange(1, len(labels) + 1)
-            waiting.append((now + rng.uniform(0.02, 0.10), Plan(targets, labels[:, 9], due)))
+            due = now + STEP_S * np.arange(1, len(labels) + 1, dtype=np.float64)
+            waiting.append(
+                (now + rng.uniform(0.02, 0.10), Plan(targets, labels[:, 9].astype(np.float64), due))
+            )
             # The hand reports at 15 Hz and a little late.
             sampled = (now - gripper_age - gripper_phase) // GRIPPER_STATE_PERIOD_S
             sampled_at = max(0.0, sampled * GRIPPER_STATE_PERIOD_S + gripper_phase)
@@ -176,8 +178,11 @@ def run_episode(world: World, tracker: Tracker, seed: int) -> dict[str, NDArray]
     return arrays
 
 
-def make_shard(path: Path, first_seed: int, counter) -> None:
-    """Run 20 episodes from ``first_seed`` and write them as one file."""
+def make_shard(path: Path, first_seed: int, counter: Any) -> None:
+    """Run 20 episodes from ``first_seed`` and write them as one file.
+
+    ``counter``: shared integer (``multiprocessing.Value``), incremented per episode.
+    """
     world = World()
     tracker = Tracker(world)
     episodes = []
@@ -185,7 +190,9 @@ def make_shard(path: Path, first_seed: int, counter) -> None:
         episodes.append(run_episode(world, tracker, seed))
         with counter.get_lock():
             counter.value += 1
-    merged = {key: np.concatenate([e[key] for e in episodes]) for key in episodes[0] if key != "success"}
+    merged: dict[str, Any] = {
+        key: np.concatenate([e[key] for e in episodes]) for key in episodes[0] if key != "success"
+    }
     merged["success"] = np.array([bool(e["success"]) for e in episodes])
     partial = path.with_suffix(".partial.npz")
     np.savez(partial, **merged)
@@ -193,7 +200,7 @@ def make_shard(path: Path, first_seed: int, counter) -> None:
     world.close()
 
 
-def _work(jobs, counter) -> None:
+def _work(jobs: Any, counter: Any) -> None:
     while True:
         job = jobs.get()
         if job is None:

@@ -89,7 +89,7 @@ def to_plan(chunk: NDArray[np.float64], tool: NDArray[np.float64], stamp: float)
     poses = np.tile(np.eye(4), (len(chunk), 1, 1))
     poses[:, :3, :3] = rot6d_to_matrix(chunk[:, 3:9], "columns")
     poses[:, :3, 3] = chunk[:, :3]
-    due = stamp + STEP_S * np.arange(1, HORIZON + 1)
+    due = stamp + STEP_S * np.arange(1, HORIZON + 1, dtype=np.float64)
     return Plan(tool @ poses, gripper_open(chunk[:, 9], GRIPPER_RULE).astype(np.float64), due)
 
 
@@ -151,7 +151,12 @@ def torch_policy(checkpoint: Path, flow_steps: int) -> Policy:
     model, action, proprio = load_policy(checkpoint)
 
     @torch.no_grad()
-    def infer(images, tokens, state, noise):
+    def infer(
+        images: NDArray[np.uint8],
+        tokens: NDArray[np.int64],
+        state: NDArray[np.float32],
+        noise: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
         views = torch.from_numpy(images)[:, None]
         keys, values = model.prefix(
             views[0], views[1], torch.from_numpy(tokens)[None], torch.from_numpy(state)[None]
@@ -170,8 +175,13 @@ def bundle_policy(directory: Path) -> Policy:
     bundle = load_bundle(directory)
     network = OnnxPolicy(bundle, threads=1)
 
-    def infer(images, tokens, state, noise):
-        inputs = {"image.front": images[:1], "image.wrist": images[1:]}
+    def infer(
+        images: NDArray[np.uint8],
+        tokens: NDArray[np.int64],
+        state: NDArray[np.float32],
+        noise: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        inputs: dict[str, NDArray[Any]] = {"image.front": images[:1], "image.wrist": images[1:]}
         inputs |= {"tokens": tokens[None], "state": state[None]}
         return network.infer(inputs, noise).values
 

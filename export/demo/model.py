@@ -12,6 +12,7 @@ Flow matching: x(t) = (1 - t) noise + t data, t from 0 to 1, velocity = data - n
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -52,7 +53,9 @@ class _Residual(nn.Module):
 
 
 class Vision(nn.Module):
-    """One camera: image and instruction to keypoint tokens."""
+    """One camera: image and instruction to keypoint descriptions; ``token`` embeds those."""
+
+    grid: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -134,13 +137,19 @@ class _Block(nn.Module):
         self.norm_feed = nn.LayerNorm(width)
         self.feed = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width))
 
-    def forward(self, x: Tensor, key: Tensor | None = None, value: Tensor | None = None) -> Tensor:
-        """[B, T, width]; ``key`` and ``value`` of the context when the layer has cross attention."""
+    def forward(self, x: Tensor, context: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """[B, T, width]; ``context``: keys and values, where the layer has cross attention."""
         normed = self.norm_self(x)
         x = x + self.own.attend(normed, *self.own.project(normed))
-        if self.cross is not None and self.norm_cross is not None:
-            x = x + self.cross.attend(self.norm_cross(x), key, value)
+        if self.cross is not None and self.norm_cross is not None and context is not None:
+            x = x + self.cross.attend(self.norm_cross(x), *context)
         return x + self.feed(self.norm_feed(x))
+
+    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the cross attention, each [B, heads, S, width / heads]."""
+        if self.cross is None:
+            raise ValueError("this layer has no cross attention")
+        return self.cross.project(context)
 
 
 @dataclass
@@ -161,6 +170,8 @@ class Auxiliary:
 class DemoPolicy(nn.Module):
     """See the module's text. Images are uint8 [B, 96, 128, 3] RGB, tokens int64 [B, 16] with 0 for
     padding, state float32 [B, 10] normalised, x float32 [B, 16, 10] normalised, t float32 [B]."""
+
+    frequencies: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -202,6 +213,7 @@ class DemoPolicy(nn.Module):
         instruction = self._read(tokens)
         parts, heat, points = [], [], []
         for vision, image in zip(self.vision, images, strict=True):
+            assert isinstance(vision, Vision)
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed_precision):
                 keypoints, where, logits = vision(image, instruction)
             parts.append(vision.token(keypoints) + vision.name)
@@ -218,7 +230,7 @@ class DemoPolicy(nn.Module):
 
     def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of every decoder layer, each [layers, B, heads, S, width / heads]."""
-        pairs = [layer.cross.project(context) for layer in self.decoder]
+        pairs = [layer.keys_values(context) for layer in _blocks(self.decoder)]
         return torch.stack([k for k, _ in pairs]), torch.stack([v for _, v in pairs])
 
     def prefix(
@@ -235,8 +247,14 @@ class DemoPolicy(nn.Module):
         when = self.time(torch.cat([angles.sin(), angles.cos()], dim=-1))
         h = self.action_in(x) + self.position + when[:, None]
         for index, layer in enumerate(self.decoder):
-            h = layer(h, keys[index], values[index])
+            h = layer(h, (keys[index], values[index]))
         return self.action_out(self.action_norm(h)).float()
+
+
+def _blocks(layers: nn.ModuleList) -> Iterator[_Block]:
+    for layer in layers:
+        assert isinstance(layer, _Block)
+        yield layer
 
 
 def pixels(image: Tensor) -> Tensor:

@@ -194,7 +194,7 @@ def train(rank: int, job: Job) -> None:
     training = Demonstrations(paths[:-1], tokenizer)
     held_out = Demonstrations(paths[-1:], tokenizer)
     model = DemoPolicy(Config(vocabulary=tokenizer.get_vocab_size()))
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model)
     optimizer = build_optimizer(model, job.rate)
     first, history = 0, []
@@ -250,7 +250,7 @@ def train(rank: int, job: Job) -> None:
             **auxiliary_loss(found, batch),
         }
         optimizer.zero_grad(set_to_none=True)
-        sum(LOSS_WEIGHTS[name] * value for name, value in losses.items()).backward()
+        torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum().backward()
         if job.processes > 1:
             average_gradients(model, job.processes)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -1,0 +1,94 @@
+"""The offline evaluator: its arithmetic, and that a perfect policy scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from vla_ros.action.normalise import normalise
+from vla_ros.export.demo.evaluate import Policy, Timing, run, to_plan, wilson
+from vla_ros.export.demo.expert import plan_chunk, pointing_down
+from vla_ros.export.demo.text import build_tokenizer
+from vla_ros.export.demo.tracking import Tracker
+from vla_ros.sim.offscreen import RenderingUnavailableError
+from vla_ros.sim.task import EVALUATION_SEED_START, draw_scene
+from vla_ros.sim.world import World
+
+
+@dataclass(frozen=True)
+class _Unscaled:
+    size: int
+    q01: np.ndarray = field(init=False)
+    q99: np.ndarray = field(init=False)
+    mask: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "q01", np.full(self.size, -2.0))
+        object.__setattr__(self, "q99", np.full(self.size, 2.0))
+        object.__setattr__(self, "mask", np.arange(self.size) != 9)
+
+
+def test_wilson_interval_of_known_cases() -> None:
+    # statsmodels.stats.proportion.proportion_confint(40, 50, method="wilson")
+    assert wilson(40, 50) == pytest.approx((0.66962, 0.88758), abs=1e-4)
+    assert wilson(0, 10) == pytest.approx((0.0, 0.27753), abs=1e-4)
+    assert wilson(10, 10)[1] == pytest.approx(1.0)
+
+
+def test_a_chunk_becomes_the_targets_it_was_made_from() -> None:
+    tool = np.eye(4)
+    tool[:3, :3] = pointing_down(0.3)
+    tool[:3, 3] = 0.4, 0.1, 0.3
+    block = np.eye(4)
+    block[:3, 3] = 0.5, -0.1, 0.02
+    labels, targets = plan_chunk(tool, 0.08, block)
+    plan = to_plan(labels.astype(np.float64), tool, 5.0)
+    np.testing.assert_allclose(plan.poses, targets, atol=1e-6)
+    np.testing.assert_allclose(plan.due[[0, -1]], [5.1, 6.6])
+    np.testing.assert_array_equal(plan.gripper, labels[:, 9])
+
+
+def _oracle(world: World, block: int, offset: float = 0.0) -> Policy:
+    """Answers with the expert's chunk for ``block``, moved aside by ``offset`` metres."""
+    unscaled = _Unscaled(10)
+
+    def infer(images, tokens, state, noise):
+        pose = world.block_pose(block)
+        pose[1, 3] += offset
+        labels, _ = plan_chunk(world.tcp_pose, world.gripper_width, pose)
+        return normalise(labels, unscaled, False).astype(np.float32)
+
+    return Policy(infer, build_tokenizer(), unscaled, unscaled)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    world = World()
+    world.reset(draw_scene(0))
+    try:
+        world.render("front")
+    except RenderingUnavailableError as error:
+        pytest.skip(str(error))
+    return world
+
+
+def test_a_perfect_policy_succeeds(world: World) -> None:
+    seed = EVALUATION_SEED_START + 7
+    policy = _oracle(world, draw_scene(seed).target)
+    assert run(world, Tracker(world), policy, seed, Timing(0.1, 0.07)).outcome == "success"
+
+
+def test_a_policy_for_another_block_is_a_wrong_block(world: World) -> None:
+    seed = EVALUATION_SEED_START + 7
+    policy = _oracle(world, (draw_scene(seed).target + 1) % 3)
+    assert run(world, Tracker(world), policy, seed, Timing(0.1, 0.07)).outcome == "wrong_block"
+
+
+def test_a_policy_that_misses_runs_out_of_time(world: World) -> None:
+    seed = EVALUATION_SEED_START + 7
+    policy = _oracle(world, draw_scene(seed).target, offset=0.07)
+    episode = run(world, Tracker(world), policy, seed, Timing(0.2, 0.07))
+    assert episode.outcome == "timeout"
+    assert episode.closest > 0.03
