@@ -139,3 +139,10 @@ def test_more_roles_than_cameras(tmp_path: Path) -> None:
     fields["inputs"]["images"].append(image_input("top"))
     (line,) = broken(write_tiny_bundle(tmp_path, **fields), franka_fields())
     assert "policy expects camera 'top'" in line.fix
+
+
+def test_a_policy_without_eyes(tmp_path: Path) -> None:
+    fields = manifest_fields()
+    fields["inputs"]["images"] = []
+    (line,) = broken(write_tiny_bundle(tmp_path, **fields), franka_fields())
+    assert "looks at no camera" in line.fix

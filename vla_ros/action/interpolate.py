@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vla_ros.action.rotations import slerp
 from vla_ros.types import FloatArray
@@ -37,9 +37,20 @@ def interpolate(
     """
     if fraction == 0.0:
         return targets[row].copy()
-    first, second = targets[row], targets[row + 1]
-    out = first + fraction * (second - first)
+    return blend(targets[row], targets[row + 1], fraction, orientations, held)
+
+
+def blend(
+    first: FloatArray,
+    second: FloatArray,
+    fraction: ArrayLike,
+    orientations: tuple[slice, ...],
+    held: NDArray[np.intp],
+) -> FloatArray:
+    """Rows [..., C] that lie `fraction` [...] of the way from `first` to `second`, as `interpolate` says."""
+    share = np.asarray(fraction, dtype=np.float64)
+    out = first + share[..., None] * (second - first)
     for columns in orientations:
-        out[columns] = slerp(first[columns], second[columns], fraction)
-    out[held] = first[held]
-    return out
+        out[..., columns] = slerp(first[..., columns], second[..., columns], share)
+    out[..., held] = first[..., held]
+    return np.asarray(out, dtype=np.float64)

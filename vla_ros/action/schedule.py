@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.action.interpolate import interpolate, rows_around
+from vla_ros.action.interpolate import blend, interpolate, rows_around
 from vla_ros.action.rotations import mean
 from vla_ros.types import ActionChunk, FloatArray
 
@@ -109,12 +109,11 @@ class TemporalEnsemble:
         valid = timeline.valid(time_ns)
         if not valid:
             return None
-        each = np.array(
-            [
-                interpolate(chunk.targets, row, fraction, timeline.orientations, timeline.grippers)
-                for chunk, row, fraction in valid
-            ]
-        )
+        # All chunks at once: numpy's cost here is per call, and up to a horizon's worth of them overlap.
+        first = np.array([chunk.targets[row] for chunk, row, _ in valid])
+        second = np.array([chunk.targets[min(row + 1, len(chunk.targets) - 1)] for chunk, row, _ in valid])
+        fraction = np.array([fraction for _, _, fraction in valid])
+        each = blend(first, second, fraction, timeline.orientations, timeline.grippers)
         weights = np.exp(-self._m * np.arange(len(each)))
         weights /= weights.sum()
         values = weights @ each

@@ -86,7 +86,7 @@ class Prompt(Model):
 
 
 class Inputs(Model):
-    images: Annotated[list[ImageInput], Field(min_length=1)]
+    images: list[ImageInput]
     state: list[StateSlice]
     prompt: Prompt
     history: Literal[1]
