@@ -105,6 +105,17 @@ def test_output_is_passed_on_with_the_name(start_process: Starter) -> None:
     assert "child0: hello" in started.lines and "child0: oh" in started.lines
 
 
+def test_a_terminal_that_stands_still_does_not_stop_a_node(start_process: Starter, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    talker = (
+        f"for i in range(40_000): print('x' * 100)\nopen({str(done)!r}, 'w')\nimport time; time.sleep(60)"
+    )
+    held = SUPERVISOR.replace('print(f"{name}: {line}", flush=True)', "time.sleep(60)")
+    held = f"import time\n{held}"
+    start_process([sys.executable, "-c", held, talker], "supervisor")
+    wait_for(done.exists, 30, "the node to get through what it prints")
+
+
 def test_the_table() -> None:
     names = [process.name for process in processes.table("franka", "franka_pick", sim=True)]
     assert names == ["sim_node", "control_node", "policy_node"]

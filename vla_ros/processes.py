@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from types import FrameType
 from typing import IO
 
 PR_SET_PDEATHSIG = 1
+MAX_LINES_WAITING = 10_000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -113,10 +115,11 @@ class Supervisor:
     """Runs a table of processes until one of them ends or this program is told to stop."""
 
     def __init__(self, processes: Sequence[Process], write: Callable[[str, str], None]) -> None:
-        """`write(process name, line)` receives the output; it is called from several threads."""
+        """`write(process name, line)` receives the output; it is called from a thread of its own."""
         self.processes = tuple(processes)
         self.write = write
         self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self._lines: queue.Queue[tuple[str, str]] = queue.Queue(MAX_LINES_WAITING)
         self._stop = threading.Event()
         self._asked = 0
 
@@ -129,6 +132,7 @@ class Supervisor:
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.signal(number, self._on_signal) for number in numbers}
         readers: list[threading.Thread] = []
+        threading.Thread(target=self._write, daemon=True).start()
         try:
             for process in self.processes:
                 child = start(process, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -142,6 +146,9 @@ class Supervisor:
             end(list(self.children.values()))
             for reader in readers:
                 reader.join(1.0)
+            deadline = time.monotonic() + 1.0
+            while self._lines.unfinished_tasks and time.monotonic() < deadline:
+                time.sleep(0.01)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -161,8 +168,17 @@ class Supervisor:
                 signal_group(child, signal.SIGKILL)
 
     def _read(self, name: str, stream: IO[bytes]) -> None:
+        # Never waits for the terminal: a node whose pipe is full stands still, with the arm in its hands.
         for line in stream:
-            self.write(name, line.decode("utf-8", "replace").rstrip("\n"))
+            with contextlib.suppress(queue.Full):
+                self._lines.put_nowait((name, line.decode("utf-8", "replace").rstrip("\n")))
+
+    def _write(self) -> None:
+        while True:
+            name, line = self._lines.get()
+            with contextlib.suppress(OSError):
+                self.write(name, line)
+            self._lines.task_done()
 
 
 def describe_exit(code: int) -> str:
