@@ -151,11 +151,7 @@ def segments_of(pid: int) -> set[Path]:
     found = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         target = os.readlink(descriptor)
-        if (
-            target.startswith(f"{SHARED_MEMORY}/fastrtps_")
-            and target.endswith("_el")
-            and "port" not in target
-        ):
+        if target.startswith(f"{SHARED_MEMORY}/fast") and target.endswith("_el") and "port" not in target:
             found.add(Path(target.removesuffix("_el")))
     return found
 
@@ -163,7 +159,7 @@ def segments_of(pid: int) -> set[Path]:
 def test_only_segments_are_touched(tmp_path: Path) -> None:
     old = time.time() - 100
     names = ["fastrtps_port7411", "fastrtps_port7411_el", "sem.fastrtps_port7411_mutex", "other_el"]
-    stale, held = "fastrtps_0123456789abcdef", "fastrtps_fedcba9876543210"
+    stale, held = "fastdds_0123456789abcdef", "fastrtps_fedcba9876543210"
     for name in [*names, stale, f"{stale}_el", held, f"{held}_el"]:
         (tmp_path / name).write_bytes(b"")
         os.utime(tmp_path / name, (old, old))
@@ -208,14 +204,14 @@ from sensor_msgs.msg import Image, JointState
 store = get_typestore(Stores.ROS2_HUMBLE)
 rclpy.init()
 node = rclpy.create_node("listener")
-raw, typed = [], []
+raw, typed, joints = [], [], []
 transport.raw_subscription(node, Image, "image", 50, raw.append)
 node.create_subscription(Image, "image", typed.append, 50)
 polled = transport.polled_subscription(node, JointState, "joints", 50)
 until = time.monotonic() + 30
-while (len(raw) < 40 or len(typed) < 40) and time.monotonic() < until:
+while (len(raw) < 40 or len(typed) < 40 or len(joints) < 40) and time.monotonic() < until:
     rclpy.spin_once(node, timeout_sec=0.2)
-joints = transport.take_all(polled)
+    joints += transport.take_all(polled)
 assert transport.take_latest(polled) is None
 images = [store.deserialize_cdr(data, "sensor_msgs/msg/Image") for data in raw]
 joints = [store.deserialize_cdr(data, "sensor_msgs/msg/JointState") for data in joints]

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from std_msgs.msg import String
 
 from vla_ros.errors import VlaRosError
-from vla_ros.nodes.diagnostics import ERROR, OK, DiagnosticsPublisher
+from vla_ros.nodes.diagnostics import ERROR, OK, DiagnosticsPublisher, Samples
 from vla_ros.nodes.lifecycle import ManagedNode, declare, run, trigger_service
 from vla_ros.nodes.sim_gripper import GripperServer
 from vla_ros.nodes.sim_topics import CommandSubscriptions, StatePublishers, publish_latched
@@ -77,6 +77,7 @@ class SimNode(ManagedNode):
         self._timeline = Timeline(self.twin.step_ns, self.get_parameter("publish_clock").value)
         self._since = self._last_refresh = time.monotonic()
         self._last_steps = 0
+        self._late = Samples()
         self._next_log = self._since + _FIRST_LOG_S
         # What exists now lives as long as the process: later collections need not look at it.
         gc.collect()
@@ -123,6 +124,7 @@ class SimNode(ManagedNode):
         self._commands.discard()
         while not self._stop.is_set():
             now_ns = timeline.wait()
+            self._late.add(timeline.late_ns / 1e6)
             while not self._requests.empty():
                 self._requests.get()()
             self._commands.obey(now_ns)
@@ -185,6 +187,8 @@ class SimNode(ManagedNode):
         self._last_refresh, self._last_steps = now, steps
         diagnostics.value("real_time_factor", factor)
         diagnostics.value("overruns", self._timeline.given_up)
+        for key, value in self._late.summary().items():
+            diagnostics.value(f"step_late_ms.{key}", value)
         if cameras.alive:
             diagnostics.state(OK, "ok")
         else:

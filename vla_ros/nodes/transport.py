@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, MutableMapping
@@ -28,8 +29,9 @@ SOCKET_BYTES = 4 << 20
 # Fast DDS up to 2.14 (Humble, Jazzy) reads the first name only, 3.x (Kilted and newer) the second.
 _FAST_DDS_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 _CYCLONE_VARIABLE = "CYCLONEDDS_URI"
-_SEGMENT_PREFIX = "fastrtps_"
 _LOCK_SUFFIX = "_el"
+# The lock of a segment (2.x: fastrtps_, 3.x: fastdds_); the locks of ports are Fast DDS's own business.
+_SEGMENT_LOCK = re.compile(rf"fast(rtps|dds)_[0-9a-f]{{16}}{_LOCK_SUFFIX}")
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def clean_stale_segments(folder: Path = SHARED_MEMORY) -> list[Path]:
     when it dies, so a lock that can be had means that nobody owns the segment.
     """
     removed = []
-    for lock in folder.glob(f"{_SEGMENT_PREFIX}*{_LOCK_SUFFIX}"):
+    for lock in folder.glob(f"fast*{_LOCK_SUFFIX}"):
         if not _is_segment_lock(lock):
             continue
         with contextlib.suppress(OSError):
@@ -235,14 +237,7 @@ def _is_ours(profile: str) -> bool:
 
 
 def _is_segment_lock(path: Path) -> bool:
-    """`fastrtps_<16 hex digits>_el`; the locks of ports are Fast DDS's own business."""
-    name = path.name
-    middle = name.removeprefix(_SEGMENT_PREFIX).removesuffix(_LOCK_SUFFIX)
-    return (
-        name == f"{_SEGMENT_PREFIX}{middle}{_LOCK_SUFFIX}"
-        and len(middle) == 16
-        and all(c in "0123456789abcdef" for c in middle)
-    )
+    return _SEGMENT_LOCK.fullmatch(path.name) is not None
 
 
 def _buffer_advice() -> str:
