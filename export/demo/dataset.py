@@ -60,15 +60,22 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors of one training step. ``pixels_of_target`` [B, 2 views, 2], NaN when not in view."""
+    """Tensors of one training step.
+
+    ``chosen`` [B]: the named block. ``pixels`` [B, 2 views, 3 blocks, 2]: NaN when not in view.
+    ``turns`` [B, 2 views, 3 blocks, 2]: sin and cos of 4 x a block's yaw, in the base frame for the
+    static camera, relative to the tool for the wrist camera. ``block`` [B, 3]: the named block in
+    the tool frame, in units of 0.1 m.
+    """
 
     images: list[Tensor]
     tokens: Tensor
     state: Tensor
     actions: Tensor
-    pixels_of_target: Tensor
+    chosen: Tensor
+    pixels: Tensor
+    turns: Tensor
     block: Tensor
-    yaw: Tensor
 
 
 class Demonstrations:
@@ -119,10 +126,12 @@ class Demonstrations:
         data = {key: np.stack(values) for key, values in gathered.items()}
         chosen = np.where(rng.random(size) < TARGET_SHARE, data["target"], rng.integers(3, size=size))
         each = np.arange(size)
-        block = data["blocks"][each, chosen].astype(np.float64)
+        blocks = data["blocks"].astype(np.float64)
         tool = data["tool"].astype(np.float64)
-        relative = np.linalg.inv(tool) @ block
-        yaw = 4 * np.arctan2(relative[:, 1, 0], relative[:, 0, 0])
+        relative = np.linalg.inv(tool)[:, None] @ blocks
+        yaw = np.stack(
+            [np.arctan2(poses[:, :, 1, 0], poses[:, :, 0, 0]) for poses in (blocks, relative)], axis=1
+        )
         template = rng.integers(len(INSTRUCTIONS), size=size)
         colors = data["colors"][each, chosen].astype(np.int64)
         tokens = self.tokens[torch.from_numpy(colors), torch.from_numpy(template)]
@@ -142,9 +151,10 @@ class Demonstrations:
             tokens=tokens,
             state=_float(normalise(data["state"], proprio, False)),
             actions=_float(normalise(data["labels"][each, chosen], action, False)),
-            pixels_of_target=torch.from_numpy(data["pixels"][each, :, chosen]),
-            block=_float(relative[:, :3, 3] / 0.1),
-            yaw=_float(np.stack([np.sin(yaw), np.cos(yaw)], axis=1)),
+            chosen=torch.from_numpy(chosen.astype(np.int64)),
+            pixels=torch.from_numpy(data["pixels"]),
+            turns=_float(np.stack([np.sin(4 * yaw), np.cos(4 * yaw)], axis=-1)),
+            block=_float(relative[each, chosen, :3, 3] / 0.1),
         )
 
 

@@ -97,15 +97,43 @@ def _start(world: World, tracker: Tracker, rng: np.random.Generator, target: int
     tracker.reset()
 
 
-def run_episode(world: World, tracker: Tracker, seed: int) -> dict[str, NDArray]:
-    """One disturbed episode. Returns its frames as arrays whose first axis is time, and
-    ``success`` (bool)."""
+class HeldYaw:
+    """For the first seconds the hand is kept turned by changing angles instead of aligned.
+
+    Otherwise it aligns from afar and pictures of a turned block at close range would be rare.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng([seed, 3])
+        self._until = self._rng.uniform(2.0, 6.0)
+        self._next = 0.0
+        self._offset = 0.0
+
+    def apply(self, pose: FloatArray, aligned: float, now: float) -> None:
+        """Replace the rotation of ``pose`` in place; ``aligned``: yaw the expert wants [rad]."""
+        if now >= self._until:
+            return
+        if now >= self._next:
+            self._offset = self._rng.uniform(-0.8, 0.8)
+            self._next = now + self._rng.uniform(0.6, 1.5)
+        pose[:3, :3] = pointing_down(aligned + self._offset)
+
+
+def run_episode(world: World, tracker: Tracker, seed: int, turned: bool = False) -> dict[str, NDArray]:
+    """One disturbed episode; with the hand held turned for a while if ``turned``.
+
+    Returns its frames as arrays whose first axis is time, and ``success`` (bool).
+    """
     rng = np.random.default_rng([seed, 1])
     scene = draw_scene(seed)
     world.reset(scene)
     tracker.reset()
     _start(world, tracker, rng, scene.target)
     judge, noise = PickTask(scene.target), Disturbance(rng)
+    held_yaw = HeldYaw(seed) if turned else None
+    wanted_yaw = aligned_yaw(
+        tool_yaw(world.tcp_pose[:3, :3]), tool_yaw(world.block_pose(scene.target)[:3, :3])
+    )
     lead = rng.uniform(0.02, 0.06)
     early_grasp = rng.uniform(1.0, 4.0) if rng.random() < 0.2 else np.inf
     gripper_phase = rng.uniform(0, GRIPPER_STATE_PERIOD_S)
@@ -153,6 +181,8 @@ def run_episode(world: World, tracker: Tracker, seed: int) -> dict[str, NDArray]
             pose[:3, 3] += offset[:3]
             # The table is not part of the exercise.
             pose[2, 3] = max(pose[2, 3], 0.012)
+            if held_yaw is not None:
+                held_yaw.apply(pose, wanted_yaw, now)
             turn = Rotation.from_euler("zxy", offset[3:]).as_matrix()
             pose[:3, :3] = turn @ pose[:3, :3]
             tracker.track(pose)
@@ -178,7 +208,7 @@ def run_episode(world: World, tracker: Tracker, seed: int) -> dict[str, NDArray]
     return arrays
 
 
-def make_shard(path: Path, first_seed: int, counter: Any) -> None:
+def make_shard(path: Path, first_seed: int, turned: bool, counter: Any) -> None:
     """Run 20 episodes from ``first_seed`` and write them as one file.
 
     ``counter``: shared integer (``multiprocessing.Value``), incremented per episode.
@@ -187,7 +217,7 @@ def make_shard(path: Path, first_seed: int, counter: Any) -> None:
     tracker = Tracker(world)
     episodes = []
     for seed in range(first_seed, first_seed + EPISODES_PER_SHARD):
-        episodes.append(run_episode(world, tracker, seed))
+        episodes.append(run_episode(world, tracker, seed, turned))
         with counter.get_lock():
             counter.value += 1
     merged: dict[str, Any] = {
@@ -205,7 +235,7 @@ def _work(jobs: Any, counter: Any) -> None:
         job = jobs.get()
         if job is None:
             return
-        make_shard(Path(job[0]), job[1], counter)
+        make_shard(Path(job[0]), job[1], job[2], counter)
 
 
 def main(
@@ -213,6 +243,7 @@ def main(
     episodes: Annotated[int, typer.Option(min=20, help="Rounded up to whole shards of 20")] = 900,
     first_seed: Annotated[int, typer.Option(min=0)] = 0,
     processes: Annotated[int, typer.Option(min=1)] = 2,
+    turned: Annotated[bool, typer.Option(help="Keep the hand turned for a while")] = False,
 ) -> None:
     """Make demonstrations of the pick task."""
     shards = -(-episodes // EPISODES_PER_SHARD)
@@ -229,7 +260,7 @@ def main(
         seed = first_seed + index * EPISODES_PER_SHARD
         path = out / f"shard_{seed:06d}.npz"
         if not path.exists():
-            jobs.put((str(path), seed))
+            jobs.put((str(path), seed, turned))
             todo += EPISODES_PER_SHARD
     workers = [context.Process(target=_work, args=(jobs, counter)) for _ in range(processes)]
     for worker in workers:

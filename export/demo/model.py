@@ -46,10 +46,26 @@ class _Residual(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.first, self.second = _conv(size, size), _conv(size, size)
+        # Starts as the identity (zero-initialised residual).
+        nn.init.zeros_(self.second[1].weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, size, H, W] to the same shape."""
         return functional.relu(x + self.second(functional.relu(self.first(x))))
+
+
+@dataclass
+class Seen:
+    """One camera's features. ``described``: keypoint descriptions [B, keypoints, mixed + 3];
+    ``points``: where they are [B, keypoints, 2], in (0, 1); ``heat``: their logits
+    [B, keypoints, 24 * 32]. For training only, sin and cos of 4 x a block's yaw: ``turn`` [B, 2] of
+    the named one, ``turn_map`` [B, 2, 24, 32] of whichever is there."""
+
+    described: Tensor
+    points: Tensor
+    heat: Tensor
+    turn: Tensor
+    turn_map: Tensor
 
 
 class Vision(nn.Module):
@@ -63,6 +79,7 @@ class Vision(nn.Module):
         count = config.keypoints
         self.stem = nn.Sequential(_conv(3, 16, 2), nn.ReLU(), _conv(16, fine, 2), nn.ReLU())
         self.fine = _Residual(fine)
+        self.finer = _Residual(fine)
         self.down = _conv(fine, coarse, 2)
         self.coarse = _Residual(coarse)
         self.up = nn.Conv2d(coarse, mixed, 1)
@@ -71,6 +88,9 @@ class Vision(nn.Module):
         self.mix = _conv(mixed, mixed)
         self.heat = nn.Conv2d(mixed, count, 1)
         self.token = nn.Linear(mixed + 3, config.width)
+        # Training only: how blocks are turned, everywhere and at keypoint 0.
+        self.turn_map = nn.Sequential(nn.Conv2d(mixed, 64, 1), nn.ReLU(), nn.Conv2d(64, 2, 1))
+        self.turn = nn.Sequential(nn.Linear(mixed, 64), nn.ReLU(), nn.Linear(64, 2))
         self.name = nn.Parameter(torch.randn(count, config.width) * 0.02)
         rows, columns = NETWORK_HEIGHT // 4, NETWORK_WIDTH // 4
         y = (torch.arange(rows) + 0.5) / rows
@@ -78,16 +98,14 @@ class Vision(nn.Module):
         grid = torch.stack([x[None, :].expand(rows, columns), y[:, None].expand(rows, columns)], dim=-1)
         self.register_buffer("grid", grid.reshape(rows * columns, 2), persistent=False)
 
-    def forward(self, image: Tensor, instruction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Image float [B, 3, 96, 128] in [-1, 1] and instruction [B, width] to keypoint
-        descriptions [B, keypoints, mixed + 3], keypoints [B, keypoints, 2] in (0, 1), heat-map logits
-        [B, keypoints, 24 * 32]."""
-        fine = self.fine(self.stem(image))
+    def forward(self, image: Tensor, instruction: Tensor) -> Seen:
+        """Image float [B, 3, 96, 128] in [-1, 1], instruction [B, width]."""
+        fine = self.finer(self.fine(self.stem(image)))
         coarse = self.coarse(functional.relu(self.down(fine)))
         lifted = functional.interpolate(self.up(coarse), scale_factor=2.0, mode="nearest")
+        joint = self.lateral(fine) + lifted
         scale, shift = self.film(instruction)[:, :, None, None].chunk(2, dim=1)
-        mixed = (self.lateral(fine) + lifted) * (1 + scale) + shift
-        features = functional.relu(self.mix(functional.relu(mixed)))
+        features = functional.relu(self.mix(functional.relu(joint * (1 + scale) + shift)))
         logits = self.heat(features).flatten(2).float()
         attention = logits.softmax(dim=-1)
         # Not a matrix product: that would be rounded to bf16 in mixed-precision training.
@@ -97,7 +115,13 @@ class Vision(nn.Module):
         pooled = attention.to(features.dtype) @ features.flatten(2).transpose(1, 2)
         peak = logits.amax(dim=-1, keepdim=True)
         described = torch.cat([pooled.float(), 2 * points - 1, peak / 10], dim=-1)
-        return described, points, logits
+        return Seen(
+            described,
+            points,
+            logits,
+            turn=self.turn(pooled[:, 0]).float(),
+            turn_map=self.turn_map(functional.relu(joint)).float(),
+        )
 
 
 class _Attention(nn.Module):
@@ -156,13 +180,12 @@ class _Block(nn.Module):
 class Auxiliary:
     """By-products that are supervised in training and dropped at export.
 
-    ``heat``: per camera, logits of keypoint 0, [B, 768]; ``points``: keypoint 0, [B, 2];
-    ``block``: the named block's centre in the tool frame, [B, 3], in units of 0.1 m;
-    ``yaw``: sin and cos of 4 x its yaw relative to the tool, [B, 2].
+    ``seen``: per camera; keypoint 0 is to be the named block. ``block``: the named block's centre in
+    the tool frame, [B, 3], in units of 0.1 m; ``yaw``: sin and cos of 4 x its yaw relative to the
+    tool, [B, 2].
     """
 
-    heat: list[Tensor]
-    points: list[Tensor]
+    seen: list[Seen]
     block: Tensor
     yaw: Tensor
 
@@ -211,14 +234,14 @@ class DemoPolicy(nn.Module):
 
         ``mixed_precision``: run the convolutions in bf16 (training only)."""
         instruction = self._read(tokens)
-        parts, heat, points = [], [], []
+        parts: list[Tensor] = []
+        seen: list[Seen] = []
         for vision, image in zip(self.vision, images, strict=True):
             assert isinstance(vision, Vision)
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed_precision):
-                keypoints, where, logits = vision(image, instruction)
-            parts.append(vision.token(keypoints) + vision.name)
-            heat.append(logits[:, 0])
-            points.append(where[:, 0])
+                found = vision(image, instruction)
+            parts.append(vision.token(found.described) + vision.name)
+            seen.append(found)
         readout = self.readout[None].expand(state.shape[0], -1, -1)
         parts += [self.state(state)[:, None], instruction[:, None], readout]
         x = torch.cat([p.float() for p in parts], dim=1)
@@ -226,7 +249,7 @@ class DemoPolicy(nn.Module):
             x = layer(x)
         x = self.context_norm(x)
         aside = self.auxiliary(x[:, -1]).float()
-        return x, Auxiliary(heat, points, aside[:, :3], aside[:, 3:])
+        return x, Auxiliary(seen, aside[:, :3], aside[:, 3:])
 
     def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of every decoder layer, each [layers, B, heads, S, width / heads]."""

@@ -37,7 +37,15 @@ NOISE_DRAWS = 2
 WEIGHT_DECAY = 1e-3
 SAVE_EVERY_S = 120
 CHECK_EVERY = 400
-LOSS_WEIGHTS = {"flow": 1.0, "heat": 0.05, "point": 0.5, "block": 0.5, "yaw": 0.1}
+LOSS_WEIGHTS = {
+    "flow": 1.0,
+    "heat": 0.05,
+    "point": 0.5,
+    "block": 0.5,
+    "yaw": 0.4,
+    "turn": 0.3,
+    "map": 0.3,
+}
 
 console = Console()
 
@@ -61,24 +69,30 @@ def auxiliary_loss(found: Auxiliary, batch: Batch) -> dict[str, Tensor]:
     rows, columns = NETWORK_HEIGHT // 4, NETWORK_WIDTH // 4
     y = (torch.arange(rows) + 0.5).repeat_interleave(columns)
     x = (torch.arange(columns) + 0.5).repeat(rows)
-    heat = torch.zeros(())
-    point = torch.zeros(())
-    for view in range(2):
-        where = batch.pixels_of_target[:, view]
-        seen = ~where.isnan().any(dim=1)
-        if not seen.any():
-            continue
-        u, v = where[seen, :1] * columns, where[seen, 1:] * rows
-        bump = torch.softmax(-((x - u).square() + (y - v).square()) / 1.5, dim=1)
-        logits = found.heat[view][seen].float()
-        heat = heat - (bump * logits.log_softmax(dim=1)).sum(dim=1).mean()
-        point = point + (found.points[view][seen] - where[seen]).abs().mean()
-    return {
-        "heat": heat,
-        "point": point,
-        "block": functional.smooth_l1_loss(found.block, batch.block, beta=0.1),
-        "yaw": (found.yaw - batch.yaw).square().mean(),
-    }
+    each = torch.arange(len(batch.chosen))
+    losses = dict.fromkeys(("heat", "point", "turn", "map"), torch.zeros(()))
+    for view, seen in enumerate(found.seen):
+        where = batch.pixels[each, view, batch.chosen]
+        visible = ~where.isnan().any(dim=1)
+        if visible.any():
+            u, v = where[visible, :1] * columns, where[visible, 1:] * rows
+            bump = torch.softmax(-((x - u).square() + (y - v).square()) / 1.5, dim=1)
+            log = seen.heat[visible, 0].log_softmax(dim=1)
+            losses["heat"] = losses["heat"] - (bump * log).sum(dim=1).mean()
+            miss = (seen.points[visible, 0] - where[visible]).abs()
+            losses["point"] = losses["point"] + miss.mean()
+            turn = batch.turns[each, view, batch.chosen][visible]
+            losses["turn"] = losses["turn"] + (seen.turn[visible] - turn).square().mean()
+        everywhere = batch.pixels[:, view]
+        sample_index, block_index = (~everywhere.isnan().any(dim=2)).nonzero(as_tuple=True)
+        spots = everywhere[sample_index, block_index]
+        column, row = (spots[:, 0] * columns).long(), (spots[:, 1] * rows).long()
+        guess = seen.turn_map[sample_index, :, row, column]
+        truth = batch.turns[sample_index, view, block_index]
+        losses["map"] = losses["map"] + (guess - truth).square().mean()
+    losses["block"] = functional.smooth_l1_loss(found.block, batch.block, beta=0.1)
+    losses["yaw"] = (found.yaw - batch.turns[each, 1, batch.chosen]).square().mean()
+    return losses
 
 
 def step_weights(demonstrations: Demonstrations, action: Statistics) -> Tensor:
@@ -198,15 +212,21 @@ def train(rank: int, job: Job) -> None:
     average = copy.deepcopy(model)
     optimizer = build_optimizer(model, job.rate)
     first, history = 0, []
-    source = job.out if job.out.exists() else job.start_from
-    if source is not None:
-        saved = load_checkpoint(source)
+    if job.out.exists():
+        saved = load_checkpoint(job.out)
         model.load_state_dict(saved["model"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
         action, proprio = saved["action"], saved["proprio"]
-        first = saved["step"] if source == job.out else 0
-        history = saved["history"]
+        first, history = saved["step"], saved["history"]
+    elif job.start_from is not None:
+        # New layers keep their initial values.
+        saved = load_checkpoint(job.start_from)
+        for part in (model, average):
+            missing = part.load_state_dict(saved["average"], strict=False).missing_keys
+        action, proprio = saved["action"], saved["proprio"]
+        if rank == 0:
+            console.print(f"start from {job.start_from}; new: {len(missing)} tensors")
     else:
         action, proprio = training.statistics()
     weight = step_weights(training, action)
