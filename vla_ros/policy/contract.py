@@ -67,8 +67,8 @@ def _arms(manifest: Manifest, robot: Robot) -> ContractLine:
 def _cameras(manifest: Manifest, robot: Robot) -> Iterator[ContractLine]:
     if not manifest.inputs.images:
         fix = (
-            f"policy '{manifest.name}' looks at no camera, and images are what an observation's time is taken "
-            f"from: export it with at least one"
+            f"policy '{manifest.name}' looks at no camera, but images are what an observation's time is "
+            f"taken from: export it with at least one"
         )
         yield ContractLine(False, "cameras", "none", ", ".join(robot.cameras), fix)
     taken: dict[str, str] = {}
