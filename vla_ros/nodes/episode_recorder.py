@@ -85,13 +85,19 @@ class EpisodeRecorder:
                 raise error
             writer.close(notes)
 
+    def drop(self) -> None:
+        """Drop the episode in progress, if there is one."""
+        with self._lock:
+            writer, self._writer = self._writer, None
+            self._error = None
+            if writer is not None:
+                writer.abort()
+
     def close(self) -> None:
         """End the thread; an episode in progress is dropped."""
         self._closing.set()
         self._thread.join()
-        if self._writer is not None:
-            self._writer.abort()
-            self._writer = None
+        self.drop()
 
     def _run(self) -> None:
         # Linux gives every thread its own niceness.
