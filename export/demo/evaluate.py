@@ -11,6 +11,7 @@ import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,19 +24,25 @@ from rich.table import Table
 
 from vla_ros.action.decode import gripper_open
 from vla_ros.action.normalise import Quantiles, denormalise, normalise
-from vla_ros.action.rotations import rot6d_to_matrix
+from vla_ros.action.rotations import matrix_to_quaternion, quaternion_to_matrix, rot6d_to_matrix
+from vla_ros.action.schedule import Newest, Scheduler, TemporalEnsemble
 from vla_ros.export.demo.encoding import VIEWS, shrink, state_vector
 from vla_ros.export.demo.expert import ACTION_SIZE, HORIZON, STEP_S
 from vla_ros.export.demo.text import encode
-from vla_ros.export.demo.tracking import TICK_S, Plan, Tracker
+from vla_ros.export.demo.tracking import TICK_S, Tracker
 from vla_ros.policy.manifest import GripperRule
+from vla_ros.robot.channels import gripper_channel, tool_channels
 from vla_ros.sim.task import EVALUATION_SEED_START, TIME_LIMIT, PickTask, draw_scene
 from vla_ros.sim.world import World
+from vla_ros.types import ActionChunk, FloatArray
 
 GRIP_FORCE = 30.0
 GRIPPER_STATE_PERIOD_S = 1 / 15
 LEAD_S = 0.04
 GRIPPER_RULE = GripperRule(open_is=1, threshold=0.5, hysteresis=0.1)
+
+CHANNELS = (*tool_channels("arm"), gripper_channel("arm"))
+GRIPPER_WIDTHS = (0.0, 0.08)
 
 # images [2, 96, 128, 3] uint8, tokens int64 [16], state float32 [10] normalised, noise [16, 10]
 # -> normalised chunk float32 [16, 10]
@@ -55,12 +62,20 @@ class Policy:
     proprio: Quantiles
 
 
+class Ensembling(str, Enum):
+    """How overlapping chunks combine."""
+
+    newest = "newest"
+    act = "act"
+
+
 @dataclass(frozen=True)
 class Timing:
     """Seconds between observations, and from an observation to its chunk."""
 
     period: float
     delay: float
+    ensembling: Ensembling = Ensembling.act
 
 
 @dataclass(frozen=True)
@@ -84,13 +99,25 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
     return float((centre - half) / scale), float((centre + half) / scale)
 
 
-def to_plan(chunk: NDArray[np.float64], tool: NDArray[np.float64], stamp: float) -> Plan:
-    """Relative targets in SI units [16, 10] to absolute ones with due times."""
-    poses = np.tile(np.eye(4), (len(chunk), 1, 1))
-    poses[:, :3, :3] = rot6d_to_matrix(chunk[:, 3:9], "columns")
-    poses[:, :3, 3] = chunk[:, :3]
-    due = stamp + STEP_S * np.arange(1, HORIZON + 1, dtype=np.float64)
-    return Plan(tool @ poses, gripper_open(chunk[:, 9], GRIPPER_RULE).astype(np.float64), due)
+def to_chunk(values: FloatArray, tool: FloatArray, stamp: float) -> ActionChunk:
+    """Relative targets in SI units [16, 10], seen from ``tool`` at ``stamp`` [s], to absolute ones."""
+    rotations = tool[:3, :3] @ rot6d_to_matrix(values[:, 3:9], "columns")
+    positions = values[:, :3] @ tool[:3, :3].T + tool[:3, 3]
+    widths = np.where(gripper_open(values[:, 9], GRIPPER_RULE), *reversed(GRIPPER_WIDTHS))
+    due = stamp + STEP_S * np.arange(1, HORIZON + 1)
+    return ActionChunk(
+        CHANNELS,
+        np.column_stack([positions, matrix_to_quaternion(rotations), widths]),
+        np.rint(due * 1e9).astype(np.int64),
+        round(stamp * 1e9),
+    )
+
+
+def make_scheduler(ensembling: Ensembling) -> Scheduler:
+    """The control node's own, with its default weight."""
+    if ensembling is Ensembling.newest:
+        return Newest()
+    return TemporalEnsemble(0.01, {CHANNELS[-1]: GRIPPER_WIDTHS})
 
 
 def run(world: World, tracker: Tracker, policy: Policy, seed: int, timing: Timing) -> Episode:
@@ -105,8 +132,8 @@ def run(world: World, tracker: Tracker, policy: Policy, seed: int, timing: Timin
     period = max(1, round(timing.period / TICK_S))
     phase = rng.uniform(0, GRIPPER_STATE_PERIOD_S)
     widths = [world.gripper_width]
-    waiting: list[tuple[float, Plan]] = []
-    active: Plan | None = None
+    waiting: list[tuple[float, ActionChunk]] = []
+    scheduler = make_scheduler(timing.ensembling)
     gripper, closest, tick = np.nan, np.inf, 0
     while judge.outcome == "running":
         now = tick * TICK_S
@@ -118,16 +145,19 @@ def run(world: World, tracker: Tracker, policy: Policy, seed: int, timing: Timin
             state = normalise(state_vector(tool, width), policy.proprio, False).astype(np.float32)
             noise = rng.standard_normal((HORIZON, ACTION_SIZE), dtype=np.float32)
             chunk = policy.infer(images, tokens, state, noise)
-            plan = to_plan(denormalise(chunk, policy.action, False), tool, now)
-            waiting.append((now + timing.delay, plan))
+            absolute = to_chunk(denormalise(chunk, policy.action, False), tool, now)
+            waiting.append((now + timing.delay, absolute))
         while waiting and waiting[0][0] <= now + 1e-9:
-            active = waiting.pop(0)[1]
-        if active is not None:
-            pose, value = active.at(now + LEAD_S)
+            scheduler.add(waiting.pop(0)[1])
+        target = scheduler.sample(round((now + LEAD_S) * 1e9))
+        if target is not None:
+            pose = np.eye(4)
+            pose[:3, 3] = target.values[:3]
+            pose[:3, :3] = quaternion_to_matrix(target.values[3:7])
             tracker.track(pose)
-            if value != gripper:
-                gripper = value
-                world.command_gripper(0.08 * gripper, GRIP_FORCE)
+            if target.values[7] != gripper:
+                gripper = float(target.values[7])
+                world.command_gripper(gripper, GRIP_FORCE)
         world.step(physics_steps)
         tick += 1
         widths.append(world.gripper_width)
@@ -209,13 +239,14 @@ def main(
     first_seed: Annotated[int, typer.Option(min=EVALUATION_SEED_START)] = EVALUATION_SEED_START,
     period: Annotated[float, typer.Option(help="Seconds between observations")] = 0.1,
     delay: Annotated[float, typer.Option(help="Seconds from observation to chunk")] = 0.07,
+    ensembling: Annotated[Ensembling, typer.Option()] = Ensembling.act,
     flow_steps: Annotated[int, typer.Option(help="Euler steps (checkpoints only)")] = 8,
     processes: Annotated[int, typer.Option(min=1)] = 1,
     verbose: Annotated[bool, typer.Option(help="List every failed seed")] = True,
 ) -> None:
     """Run closed-loop episodes and print the success rate with its 95 % interval."""
     console = Console()
-    jobs = [(first_seed + i, Timing(period, delay)) for i in range(episodes)]
+    jobs = [(first_seed + i, Timing(period, delay, ensembling)) for i in range(episodes)]
     with ProcessPoolExecutor(
         processes,
         mp_context=multiprocessing.get_context("spawn"),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from vla_ros.action.normalise import normalise
-from vla_ros.export.demo.evaluate import Policy, Timing, run, to_plan, wilson
+from vla_ros.action.rotations import quaternion_to_matrix
+from vla_ros.export.demo.evaluate import Ensembling, Policy, Timing, run, to_chunk, wilson
 from vla_ros.export.demo.expert import plan_chunk, pointing_down
 from vla_ros.export.demo.text import build_tokenizer
 from vla_ros.export.demo.tracking import Tracker
@@ -44,10 +45,13 @@ def test_a_chunk_becomes_the_targets_it_was_made_from() -> None:
     block = np.eye(4)
     block[:3, 3] = 0.5, -0.1, 0.02
     labels, targets = plan_chunk(tool, 0.08, block)
-    plan = to_plan(labels.astype(np.float64), tool, 5.0)
-    np.testing.assert_allclose(plan.poses, targets, atol=1e-6)
-    np.testing.assert_allclose(plan.due[[0, -1]], [5.1, 6.6])
-    np.testing.assert_array_equal(plan.gripper, labels[:, 9])
+    chunk = to_chunk(labels.astype(np.float64), tool, 5.0)
+    np.testing.assert_allclose(chunk.targets[:, :3], targets[:, :3, 3], atol=1e-6)
+    rotations = quaternion_to_matrix(chunk.targets[:, 3:7])
+    np.testing.assert_allclose(rotations, targets[:, :3, :3], atol=1e-6)
+    assert chunk.due_ns[[0, -1]].tolist() == [5_100_000_000, 6_600_000_000]
+    assert chunk.stamp_ns == 5_000_000_000
+    np.testing.assert_allclose(chunk.targets[:, 7], 0.08 * labels[:, 9])
 
 
 def _oracle(world: World, block: int, offset: float = 0.0) -> Policy:
@@ -74,10 +78,11 @@ def world() -> World:
     return world
 
 
-def test_a_perfect_policy_succeeds(world: World) -> None:
+@pytest.mark.parametrize("ensembling", list(Ensembling))
+def test_a_perfect_policy_succeeds(world: World, ensembling: Ensembling) -> None:
     seed = EVALUATION_SEED_START + 7
-    policy = _oracle(world, draw_scene(seed).target)
-    assert run(world, Tracker(world), policy, seed, Timing(0.1, 0.07)).outcome == "success"
+    policy, timing = _oracle(world, draw_scene(seed).target), Timing(0.1, 0.07, ensembling)
+    assert run(world, Tracker(world), policy, seed, timing).outcome == "success"
 
 
 def test_a_policy_for_another_block_is_a_wrong_block(world: World) -> None:
