@@ -159,6 +159,9 @@ def make_environment() -> None:
     # With a sourced ROS its rclpy is used, and that leans on the system's own Python packages.
     options = ["--system-site-packages"] if system_ros() else []
     run([sys.executable, "-m", "venv", *options, str(VENV)], "making the virtual environment")
+    # The pip that comes with Ubuntu 22.04 goes astray among pinocchio's wheels for many minutes.
+    upgrade = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-q", "pip>=25"]
+    run(upgrade, "upgrading pip", environment())
 
 
 def environment() -> dict[str, str]:

@@ -116,7 +116,9 @@ def test_the_environment_is_made_anew_for_another_python(
     python.chmod(0o755)
     script.make_environment()
     assert not python.exists()
-    assert bare == [[sys.executable, "-m", "venv", str(tmp_path / ".venv")]]
+    made, upgraded = bare
+    assert made == [sys.executable, "-m", "venv", str(tmp_path / ".venv")]
+    assert upgraded[0] == str(python) and upgraded[-1] == "pip>=25"
 
 
 def test_a_failed_pip_shows_its_last_lines(script: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
