@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 EPISODES ?= 3
-SEED ?= 1000
+SEED ?= 0
 OUT ?= demo_out
 
 .PHONY: help demo test lint format setup setup-test clean
