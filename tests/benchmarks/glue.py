@@ -132,6 +132,7 @@ class Pipeline:
 
         from vla_ros.action.schedule import TemporalEnsemble
         from vla_ros.nodes.transport import polled_subscription
+        from vla_ros.nodes.two_hands import TwoHands
         from vla_ros.observation.buffers import ObservationBuffers
         from vla_ros.robot.channels import gripper_channel
         from vla_ros.robot.drivers import driver_for
@@ -157,6 +158,7 @@ class Pipeline:
         self.rng = np.random.default_rng(0)
         self.home = np.array(self.arm.home)
         self.started = False
+        self.two_hands = TwoHands()
 
     def sent(self, now_ns: int) -> Sent:
         """A round of messages in memory of their own."""
@@ -218,7 +220,7 @@ class Pipeline:
         marks = [clock()]
         observation = assemble(self.buffers, self.robot, now_ns, PROMPT, self.observing)
         marks.append(clock())
-        self.preprocessor(observation)
+        self.preprocessor(observation, self.two_hands)
         marks.append(clock())
 
         raw = self.network_output(observation)

@@ -33,6 +33,7 @@ from vla_ros.nodes.descriptions import Descriptions
 from vla_ros.nodes.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher
 from vla_ros.nodes.lifecycle import ManagedNode, declare, run, trigger_service
 from vla_ros.nodes.transport import check_dds, polled_subscription, raw_subscription, take_latest
+from vla_ros.nodes.two_hands import TwoHands
 from vla_ros.observation.assemble import assemble
 from vla_ros.observation.buffers import ObservationBuffers
 from vla_ros.policy.bundle import load_bundle
@@ -112,7 +113,7 @@ class PolicyNode(ManagedNode):
         self._wire()
         descriptions = Descriptions(self, self._robot, robot_file)
         try:
-            # Resizing is shorter than waking a pool, whose waiting threads would take time from control.
+            # OpenCV's own threads do not share one small resize; ours share the cameras out.
             cv2.setNumThreads(1)
             threads = self.get_parameter("inference_threads").value or None
             self._policy = OnnxPolicy(bundle, provider, threads)
@@ -134,6 +135,7 @@ class PolicyNode(ManagedNode):
     def activate(self) -> None:
         """Start the threads; inference itself waits for `~/start`."""
         self._halt.clear()
+        self._two_hands = TwoHands()
         self._threads = [
             threading.Thread(target=self._poll_forever, name="joints", daemon=True),
             threading.Thread(target=self._infer_forever, name="inference", daemon=True),
@@ -152,6 +154,8 @@ class PolicyNode(ManagedNode):
         self._wake.set()
         for thread in self._threads:
             thread.join()
+        if self._threads:
+            self._two_hands.close()
         self._threads = []
         self._wake.clear()
 
@@ -300,7 +304,7 @@ class PolicyNode(ManagedNode):
         if observation.stamp_ns == last_stamp:
             return last_stamp
         aligned = time.perf_counter()
-        inputs = self._preprocessor(observation)  # type: ignore[misc]
+        inputs = self._preprocessor(observation, self._two_hands)  # type: ignore[misc]
         preprocessed = time.perf_counter()
         raw = self._policy.infer(inputs)  # type: ignore[union-attr]
         inferred = time.perf_counter()

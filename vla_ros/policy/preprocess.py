@@ -6,6 +6,7 @@ are all the manifest's. OpenCV does the resizing; kernels of the same name in PI
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import cv2
@@ -27,6 +28,7 @@ KERNELS = {
     "cubic": cv2.INTER_CUBIC,
     "area": cv2.INTER_AREA,
 }
+Each = Callable[[Callable[[ImageInput], NDArray[Any]], Iterable[ImageInput]], Iterable[NDArray[Any]]]
 # Characters. Beyond this no text is a robot's instruction, and it is not worth tokenising.
 LONGEST_PROMPT = 2000
 
@@ -165,12 +167,15 @@ class Preprocessor:
         clip = self._bundle.manifest.normalisation.clip_state
         return normalise(vector, self._bundle.proprio, clip).astype(np.float32)[None]
 
-    def __call__(self, observation: Observation) -> dict[str, NDArray[Any]]:
-        """The graph's inputs. Raises Refused: "prompt_empty", "prompt_too_long", "incomplete"."""
-        inputs: dict[str, NDArray[Any]] = {
+    def __call__(self, observation: Observation, each: Each = map) -> dict[str, NDArray[Any]]:
+        """The graph's inputs. `each`: how to go through the images, `map` or a parallel one.
+
+        Raises Refused: "prompt_empty", "prompt_too_long", "prompt_unreadable", "incomplete".
+        """
+        specs = self._bundle.manifest.inputs.images
+        images = each(lambda spec: image_to_input(observation.images[self._cameras[spec.role]], spec), specs)
+        return {
             "tokens": self.tokens(observation.prompt),
             "state": self.state(observation),
+            **{f"image.{spec.role}": image for spec, image in zip(specs, images, strict=True)},
         }
-        for spec in self._bundle.manifest.inputs.images:
-            inputs[f"image.{spec.role}"] = image_to_input(observation.images[self._cameras[spec.role]], spec)
-        return inputs
