@@ -228,7 +228,7 @@ class Kinematics:
         gram[0, 0] -= 1.0
         gram[1, 1] -= 1.0
         gram[2, 2] -= 1.0
-        determinant = np.dot(np.cross(rotation[0], rotation[1]), rotation[2])
+        determinant = np.linalg.det(rotation)
         if np.abs(gram).max() > 1e-6 or determinant < 0 or goal[3].tolist() != [0, 0, 0, 1]:
             raise KinematicsError(f"target is not a rigid transform: {goal.tolist()}")
         shape = (len(self.joints),)
