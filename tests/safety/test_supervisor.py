@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.safety.plant import MS, TOOL, Bench
-from vla_ros.action.schedule import Newest, TemporalEnsemble
+from vla_ros.action.schedule import TemporalEnsemble
 from vla_ros.errors import Refused
 from vla_ros.safety import modes
 from vla_ros.safety.supervisor import channels_of
@@ -344,9 +344,10 @@ def hostile_chunk(bench: Bench, rng: np.random.Generator):
     if kind == 0:
         return bench.tool_chunk(rng.choice([0.0, 0.09, -0.09, -5.0], 3), dt_ms=dt)
     if kind == 1:
-        return bench.tool_chunk(rng.choice([np.nan, np.inf, 1e300, 0.0], 3), dt_ms=dt)
+        return bench.tool_chunk(rng.choice([np.nan, np.inf, 1e300], 3), dt_ms=dt)
     if kind == 2:
-        return bench.joint_chunk(np.full((4, 7), rng.choice([np.nan, np.inf, -np.inf, 1e300])), dt)
+        bad = np.full((4, 7), rng.choice([np.nan, np.inf, -np.inf, 1e300]))
+        return bench.joint_chunk(np.concatenate([[here, here], bad]) if rng.random() < 0.5 else bad, dt)
     if kind == 3:
         return bench.joint_chunk(rng.uniform(low - 3, high + 3, (6, 7)), dt)
     if kind == 4:
@@ -366,8 +367,10 @@ def hostile_act(bench: Bench, rng: np.random.Generator) -> None:
         bench.add(hostile_chunk(bench, rng))
     elif act < 90:
         bench.request(rng.choice(["stop", "reset", "home", "estop", "start"]))
-    elif act < 95:
+    elif act < 94:
         bench.states = not bench.states
+    elif act < 96:
+        bench.follows = not bench.follows
     else:
         bench.q = bench.q + rng.normal(0, 0.002, 7)
 
@@ -377,13 +380,12 @@ TICKS = 50_000
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("scheduler", ["newest", "act"])
-def test_no_command_ever_breaks_a_limit(scheduler) -> None:
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_no_command_ever_breaks_a_limit() -> None:
     """50,000 ticks of hostile chunks and requests. Between two command streams the driver holds what was
     sent last, and the next begins there or, after a reset, at the measured state: streams are checked one
     by one."""
-    made = Newest() if scheduler == "newest" else TemporalEnsemble(0.01, {"arm/gripper": (0.0, 0.08)})
-    bench = Bench(made)
+    bench = Bench(TemporalEnsemble(0.01, {"arm/gripper": (0.0, 0.08)}))
     rng = np.random.default_rng(7)
     home = bench.q.copy()
     refused: dict[str, int] = {}
@@ -404,7 +406,7 @@ def test_no_command_ever_breaks_a_limit(scheduler) -> None:
     bench.assert_limits()
     # It was a test of moving, and every door was tried.
     moving = [command for command in bench.commands if command is not None and command.source == "policy"]
-    assert len(moving) > TICKS / 4
+    assert len(moving) > TICKS / 6
     assert {word for command in moving for word in command.interventions} >= {
         "position", "velocity", "acceleration", "tool_speed", "workspace", "workspace_stop", "unreachable",
         "nan",

@@ -54,6 +54,8 @@ NS = 1_000_000_000
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # Discovery takes a second and more on a busy machine; a killed process stays visible for longer.
 SETTLE_S, PATIENCE_S = 1.5, 5.0
+# A description whose publisher is known already arrives within this.
+DESCRIPTION_S = 3.0
 ANSWER_S, REST_S = 1.0, 5.0
 
 
@@ -114,7 +116,7 @@ class ControlNode(ManagedNode):
         wait_until_alone(self, self._rivals, SETTLE_S, PATIENCE_S)
         self._diagnostics = DiagnosticsPublisher(self, self._refresh)
         for name, arm in robot.arms.items():
-            xml = self._description(name, descriptions.get(name))
+            xml = self._description(descriptions.get(name))
             if xml is None:
                 xml = read_urdf(file, arm)
                 self.get_logger().info(f"{name}: kinematics from {arm.urdf}")
@@ -195,8 +197,15 @@ class ControlNode(ManagedNode):
                     found.append(f"{info.node_namespace.rstrip('/')}/{info.node_name} publishes {topic}")
         return found
 
-    def _description(self, name: str, subscription: Any) -> str | None:
-        data = take_latest(subscription) if subscription is not None else None
+    def _description(self, subscription: Any) -> str | None:
+        """The URDF on the arm's robot_description topic, None where nobody publishes it."""
+        if subscription is None:
+            return None
+        deadline = time.monotonic() + DESCRIPTION_S
+        data = take_latest(subscription)
+        while data is None and self.count_publishers(subscription.topic_name) and time.monotonic() < deadline:
+            time.sleep(0.02)
+            data = take_latest(subscription)
         return None if data is None else str(deserialize_message(data, String).data)
 
     def _wire(self, name: str, arm: Arm, driver: Driver, xml: str) -> _ArmWiring:

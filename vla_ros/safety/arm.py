@@ -140,7 +140,8 @@ class ArmFollower:
         inside = into_box(pose[:3, 3], self._safety.workspace)
         if np.any(inside != pose[:3, 3]):
             pose[:3, 3] = inside
-            return self._follow_tool(pose, ["workspace"])
+            words = ["workspace"] if np.array_equal(limited, target) else ["position", "workspace"]
+            return self._follow_tool(pose, words)
         return self._advance(target, [])
 
     def hold(self) -> Sent:

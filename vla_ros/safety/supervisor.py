@@ -124,12 +124,7 @@ class Supervisor:
         if what == "reset":
             for follower in self._arms.values():
                 follower.forget()
-        if what == "home":
-            for name, follower in self._arms.items():
-                follower.begin(self._measured[name].q)
-            self._home = HomePath(
-                {name: follower.q.copy() for name, follower in self._arms.items()}, self._robot, now_ns
-            )
+        self._home = None
         return {
             "start": "started; waiting for a chunk near the measured state",
             "stop": "stopping",
@@ -182,6 +177,8 @@ class Supervisor:
             self._try_to_engage(acts_ns)
         elif self.mode == POLICY:
             self._next_target(acts_ns)
+        elif self.mode == HOMING and self._home is None:
+            self._set_off_for_home(now_ns)
         sent = {name: self._advance(name) for name, follower in self._arms.items() if follower.live}
         commands = {
             name: Command(
@@ -279,6 +276,12 @@ class Supervisor:
         elif chunks_ran_out(self._scheduler.last_due_ns(), acts_ns, self._robot.safety):
             timeout = self._robot.safety.chunk_timeout_ms
             self._step("lost", "stale_chunk", f"no chunk reaches further than {timeout:.0f} ms ago")
+
+    def _set_off_for_home(self, now_ns: int) -> None:
+        for name, follower in self._arms.items():
+            follower.begin(self._measured[name].q)
+        begin = {name: follower.q.copy() for name, follower in self._arms.items()}
+        self._home = HomePath(begin, self._robot, now_ns)
 
     def _check_near(self, target: Target) -> None:
         """Raises Refused("far"). While following, a target has to be near the command that goes on;

@@ -1,0 +1,107 @@
+"""The processes around the jitter benchmark: `robot` feeds control_node, `timer` is the plain contender,
+`busy` burns a core."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import numpy as np
+import rclpy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from vla_ros.action.message import to_message
+from vla_ros.action.rotations import matrix_to_quaternion
+from vla_ros.nodes.realtime import real_time_thread, sleep_until
+from vla_ros.resources import robot_config
+from vla_ros.robot.channels import gripper_channel, tool_channels
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.robot.load import load_robot, read_urdf
+from vla_ros.types import ActionChunk, FloatArray
+
+PERIOD_S = 0.01
+CHUNK_EVERY, ROWS, STEP_NS = 20, 16, 100_000_000
+
+
+def robot(file: str, joint_rate_hz: float) -> None:
+    """Joint states of a resting arm, and at 10 Hz a chunk that has the tool sway by a centimetre."""
+    path = robot_config(file)
+    configuration = load_robot(path)
+    (name, arm), *_ = configuration.arms.items()
+    kinematics = Kinematics(read_urdf(path, arm), arm.joints, arm.base_frame, arm.tool_frame)
+    home = kinematics.forward(arm.home)
+    pose = np.concatenate([home[:3, 3], matrix_to_quaternion(home[:3, :3]), [0.08]])
+    channels = (*tool_channels(name), gripper_channel(name))
+    rclpy.init()
+    node = rclpy.create_node("robot")
+    qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+    states = node.create_publisher(JointState, arm.states.topic, qos)
+    chunks = node.create_publisher(JointTrajectory, "vla/action_chunk", 10)
+    start = node.create_client(Trigger, "control_node/start")
+    # A driver shares no core with the policy.
+    real_time_thread()
+    period_ns = round(1e9 / joint_rate_hz)
+    message = JointState(name=list(arm.joints), position=list(arm.home))
+    deadline = time.monotonic_ns()
+    tick = 0
+    asked = None
+    while True:
+        deadline += period_ns
+        sleep_until(deadline)
+        now = node.get_clock().now()
+        message.header.stamp = now.to_msg()
+        states.publish(message)
+        tick += 1
+        if tick % CHUNK_EVERY == 0:
+            chunks.publish(to_message(_chunk(channels, pose, now.nanoseconds)))
+            rclpy.spin_once(node, timeout_sec=0)
+            if asked is None and start.service_is_ready():
+                asked = start.call_async(Trigger.Request())
+            elif asked is not None and asked.done() and not asked.result().success:
+                asked = None
+
+
+def _chunk(channels: tuple[str, ...], pose: FloatArray, stamp_ns: int) -> ActionChunk:
+    due = stamp_ns + np.arange(1, ROWS + 1) * STEP_NS
+    targets = np.tile(pose, (ROWS, 1))
+    targets[:, 1] += 0.01 * np.sin(2 * np.pi * 0.5 * (due % 10**12) / 1e9)
+    return ActionChunk(channels, targets, due, stamp_ns)
+
+
+def timer(duration_s: float) -> None:
+    """A publisher on an rclpy timer, everything at its defaults; prints its period errors in ms."""
+    rclpy.init()
+    node = rclpy.create_node("timer")
+    publisher = node.create_publisher(Float64MultiArray, "commands", 10)
+    begins: list[int] = []
+
+    def tick() -> None:
+        begins.append(time.monotonic_ns())
+        publisher.publish(Float64MultiArray(data=[0.0] * 7))
+
+    node.create_timer(PERIOD_S, tick)
+    end = time.monotonic() + duration_s
+    while time.monotonic() < end:
+        rclpy.spin_once(node, timeout_sec=0.1)
+    errors = np.abs(np.diff(begins) / 1e6 - PERIOD_S * 1e3)
+    p50, p95, p99 = np.percentile(errors, [50, 95, 99])
+    print(json.dumps({"p50": p50, "p95": p95, "p99": p99, "max": errors.max(), "count": len(errors)}))
+
+
+def busy() -> None:
+    """Burn a core."""
+    while True:
+        pass
+
+
+if __name__ == "__main__":
+    {
+        "robot": lambda: robot(sys.argv[2], float(sys.argv[3])),
+        "timer": lambda: timer(float(sys.argv[2])),
+        "busy": busy,
+    }[sys.argv[1]]()
