@@ -14,6 +14,8 @@ import rclpy
 from control_msgs.action import GripperCommand
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.action import ActionClient
@@ -375,6 +377,32 @@ def test_description_and_figures(client: Client) -> None:
         assert int(figures[f"frames.{camera}.sent"]) > 0
         assert 0 < float(figures[f"frames.{camera}.rate_hz"]) < 35
     assert 0.2 < float(figures["real_time_factor"]) < 2.0
+
+
+def test_lifecycle_can_be_managed_and_repeated(start_process: Starter, ros_domain: int) -> None:
+    start_process.node("sim_node", "-p", "robot:=franka", "-p", "autostart:=false")
+    client = Client(ros_domain)
+
+    def change(transition: int) -> None:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        assert client.call(ChangeState, "sim_node/change_state", request).success
+
+    try:
+        for _ in range(2):
+            change(Transition.TRANSITION_CONFIGURE)
+            refusal = client.call(Trigger, "sim_node/reset", Trigger.Request())
+            assert not refusal.success and "not active" in refusal.message
+            change(Transition.TRANSITION_ACTIVATE)
+            start = np.array(draw_scene(0).start_joints)
+            client.near(start, "the arm at rest", 5e-3)
+            assert client.result(client.goal(0.0)).result.reached_goal
+            assert client.node.count_publishers(ARM.states.topic) == 1
+            assert client.node.count_subscribers(_topic("joint_position")) == 1
+            change(Transition.TRANSITION_DEACTIVATE)
+            change(Transition.TRANSITION_CLEANUP)
+            client.wait(lambda: client.node.count_publishers(ARM.states.topic) == 0, "no publishers left")
+    finally:
+        client.close()
 
 
 def test_ctrl_c_ends_twin_and_cameras(start_process: Starter, ros_domain: int) -> None:

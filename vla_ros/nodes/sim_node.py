@@ -13,7 +13,8 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from std_msgs.msg import String
 
@@ -29,6 +30,7 @@ from vla_ros.sim.timeline import Timeline
 from vla_ros.sim.twin import Twin, only_arm
 
 _REALTIME_PRIORITY = 30
+_SNAPSHOT_RATE_HZ = 30.0  # for a robot without cameras
 _LOG_EVERY_S = 60.0
 _FIRST_LOG_S = 5.0
 _RESET_TIMEOUT_S = 5.0
@@ -49,6 +51,7 @@ class SimNode(ManagedNode):
         self._physics: threading.Thread | None = None
         self._stop = threading.Event()
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._own_at_birth: set[Any] = {*self.publishers, *self.subscriptions, *self.services}
 
     def configure(self) -> None:
         """Build the world, wire the driver's topics and start the cameras."""
@@ -58,7 +61,8 @@ class SimNode(ManagedNode):
         _, arm = only_arm(robot)
         urdf = read_urdf(file, arm)
         self.twin = Twin(robot, urdf, self.get_parameter("seed").value)
-        self._camera_period_ns = round(1e9 / max(camera.rate_hz for camera in robot.cameras.values()))
+        rates = [camera.rate_hz for camera in robot.cameras.values()]
+        self._camera_period_ns = round(1e9 / max(rates, default=_SNAPSHOT_RATE_HZ))
         self._diagnostics = DiagnosticsPublisher(self, self._refresh)
         self._states = StatePublishers(self, self.twin, self.get_parameter("publish_clock").value)
         self._commands = CommandSubscriptions(self, self.twin, self._refused)
@@ -95,7 +99,7 @@ class SimNode(ManagedNode):
             self._log_rates()
 
     def cleanup(self) -> None:
-        """Close the cameras; rclpy frees the rest with the node."""
+        """Close the cameras and take down everything that `configure` put up."""
         if self._cameras is not None:
             self._cameras.close()
             self._cameras = None
@@ -105,6 +109,14 @@ class SimNode(ManagedNode):
         if self._diagnostics is not None:
             self._diagnostics.destroy()
             self._diagnostics = None
+        destroyers: list[tuple[Iterable[Any], Callable[[Any], Any]]] = [
+            (self.publishers, self.destroy_publisher),
+            (self.subscriptions, self.destroy_subscription),
+            (self.services, self.destroy_service),
+        ]
+        for entities, destroy in destroyers:
+            for entity in set(entities) - self._own_at_birth:
+                destroy(entity)
 
     def _run(self) -> None:
         with contextlib.suppress(PermissionError):
