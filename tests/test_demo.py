@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -29,9 +30,9 @@ def children(started: Started) -> dict[str, psutil.Process]:
     """The nodes that the demo runs, by name."""
     found = {}
     for child in psutil.Process(started.pid).children(recursive=True):
-        for name in NODES:
-            if f"vla_ros.nodes.{name}" in " ".join(child.cmdline()):
-                found[name] = child
+        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie too
+            line = " ".join(child.cmdline())
+            found.update({name: child for name in NODES if f"vla_ros.nodes.{name}" in line})
     return found
 
 
