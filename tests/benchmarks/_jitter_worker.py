@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 
 import numpy as np
 import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
@@ -37,7 +39,7 @@ def robot(file: str, joint_rate_hz: float) -> None:
     home = kinematics.forward(arm.home)
     pose = np.concatenate([home[:3, 3], matrix_to_quaternion(home[:3, :3]), [0.08]])
     channels = (*tool_channels(name), gripper_channel(name))
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("robot")
     qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
     states = node.create_publisher(JointState, arm.states.topic, qos)
@@ -75,7 +77,7 @@ def _chunk(channels: tuple[str, ...], pose: FloatArray, stamp_ns: int) -> Action
 
 def timer(duration_s: float) -> None:
     """A publisher on an rclpy timer, everything at its defaults; prints its period errors in ms."""
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("timer")
     publisher = node.create_publisher(Float64MultiArray, "commands", 10)
     begins: list[int] = []
@@ -100,6 +102,7 @@ def busy() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     {
         "robot": lambda: robot(sys.argv[2], float(sys.argv[3])),
         "timer": lambda: timer(float(sys.argv[2])),

@@ -42,10 +42,9 @@ def run(progress: Progress) -> Bench:
         progress(f"{condition}: control_node, {DURATION_S:.0f} s")
         figures, scheduling = _control_node(load)
         rows.append(_row(condition, "control_node", scheduling, figures, TARGET_MS[condition]))
-    before = os.getloadavg()[0]
     notes = [
         f"{cores} cores; |period - 10 ms| over {DURATION_S:.0f} s each, joint states at the driver's rate",
-        f"load average at the end {before:.1f}. Where SCHED_FIFO is not permitted, allow it with "
+        f"load average at the end {os.getloadavg()[0]:.1f}. Where SCHED_FIFO is not permitted, allow it with "
         "`@realtime - rtprio 99` in /etc/security/limits.conf or --cap-add=SYS_NICE for a container",
     ]
     return Bench("jitter", rows, notes)

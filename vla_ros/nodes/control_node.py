@@ -37,7 +37,13 @@ from vla_ros.nodes.lifecycle import (
     trigger_service,
     wait_until_alone,
 )
-from vla_ros.nodes.realtime import collect_young, real_time_thread, sleep_until, steady_process
+from vla_ros.nodes.realtime import (
+    collect_young,
+    real_time_process,
+    real_time_thread,
+    sleep_until,
+    steady_process,
+)
 from vla_ros.nodes.transport import polled_subscription, take_latest
 from vla_ros.resources import robot_config
 from vla_ros.robot.channels import gripper_channel, joint_channels
@@ -291,6 +297,7 @@ class ControlNode(ManagedNode):
 
     def _loop(self) -> None:
         assert self._diagnostics is not None
+        real_time_process()
         scheduling = real_time_thread()
         locked = steady_process()
         self._diagnostics.value("scheduling", scheduling)
