@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -9,8 +10,10 @@ import pytest
 
 from tests.evaluation.synthetic import forward, write_episode
 from tests.recording.messages import franka
+from vla_ros.evaluation.episode_figures import camera_strips, episode_start_ns
 from vla_ros.evaluation.report import Run, write_report
 from vla_ros.evaluation.summary import EpisodeResult, NodeReports, summarise
+from vla_ros.recording.episode import read_episode
 from vla_ros.recording.mcap_file import EpisodeWriter
 from vla_ros.recording.topics import recorded_topics
 
@@ -105,3 +108,13 @@ def test_the_numbers_of_the_summary_are_on_it(page: str) -> None:
 def test_a_run_without_episodes_still_makes_a_page(tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", run(tmp_path, []))
     assert "0 / 0" in (tmp_path / "report.html").read_text()
+
+
+def test_a_picture_of_the_scene_before_is_not_shown(tmp_path: Path) -> None:
+    write_episode(tmp_path / "episode.mcap", franka())
+    episode = read_episode(tmp_path / "episode.mcap", franka())
+    zero = episode_start_ns(episode)
+    shown = camera_strips(episode, zero)
+    early = (zero - 40_000_000, episode.images["front"][-1][1])
+    images = {**episode.images, "front": [early, *episode.images["front"]]}
+    assert camera_strips(replace(episode, images=images), zero) == shown

@@ -26,17 +26,23 @@ Forward = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 def episode_start_ns(episode: Episode) -> int:
-    """When the first image, command or joint state was taken; 0 for an empty episode."""
-    stamps = [images[0][0] for images in episode.images.values() if images]
-    signals = [episode.command, *episode.joints.values()]
-    stamps += [int(signal.stamps_ns[0]) for signal in signals if len(signal.stamps_ns)]
+    """The first joint state's stamp; without any, the first command's or image's; else 0.
+
+    Joint states are there at once, while an image that arrives first may show the scene before.
+    """
+    stamps = [int(signal.stamps_ns[0]) for signal in episode.joints.values() if len(signal.stamps_ns)]
+    if not stamps and len(episode.command.stamps_ns):
+        stamps = [int(episode.command.stamps_ns[0])]
+    if not stamps:
+        stamps = [images[0][0] for images in episode.images.values() if images]
     return min(stamps, default=0)
 
 
 def camera_strips(episode: Episode, zero_ns: int) -> str:
-    """One row of frames per camera, evenly spread over the episode, with their times."""
+    """One row of frames per camera, evenly spread over the time from `zero_ns` on, with their times."""
     rows = []
-    for camera, images in episode.images.items():
+    for camera, recorded in episode.images.items():
+        images = [image for image in recorded if image[0] >= zero_ns]
         if not images:
             rows.append(f"<p>No frame of camera {escape(camera)} was recorded.</p>")
             continue

@@ -52,6 +52,7 @@ class EpisodeRecorder:
         # Guards the writer and every stream's bookkeeping.
         self._lock = threading.Lock()
         self._writer: EpisodeWriter | None = None
+        self._began_ns = 0
         self._error: BaseException | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -63,7 +64,7 @@ class EpisodeRecorder:
             if self._writer is not None:
                 raise RuntimeError(f"{self._writer.path} is still being recorded")
             self._writer = EpisodeWriter(path, self._topics)
-            now = time.time_ns()
+            self._began_ns = now = time.time_ns()
             for stream in self._streams:
                 if stream.latched is not None:
                     cdr, sent_ns = stream.latched
@@ -117,7 +118,8 @@ class EpisodeRecorder:
             with self._lock:
                 if topic.transient_local:
                     stream.latched = (cdr, sent_ns)
-                if self._writer is None or self._error is not None:
+                # What still waited when the episode began belongs to the time before it.
+                if self._writer is None or self._error is not None or received_ns < self._began_ns:
                     continue
                 try:
                     stored = image_to_jpeg(cdr) if topic.jpeg else cdr
