@@ -150,7 +150,6 @@ class Pipeline:
         scheduler = TemporalEnsemble(0.01, {gripper_channel(self.name): self.arm.gripper.width})
         self.supervisor = Supervisor(robot, self.commanding, scheduler)
         self.driver = driver_for(self.arm)
-        self.message_type = JointTrajectory
         self.chunks = node.create_publisher(JointTrajectory, "vla/action_chunk", 10)
         self.chunk_intake = polled_subscription(node, JointTrajectory, "vla/action_chunk", 10)
         self.commands = node.create_publisher(self.driver.message_type, self.driver.topic, 10)
@@ -208,10 +207,8 @@ class Pipeline:
 
     def one_round(self, now_ns: int) -> list[float]:
         """One pass; returns the ms of each stage."""
-        from rclpy.serialization import deserialize_message
-
+        from vla_ros.action.chunk_cdr import from_cdr, to_cdr
         from vla_ros.action.decode import decode
-        from vla_ros.action.message import from_message, to_message
         from vla_ros.nodes.transport import take_latest
         from vla_ros.observation.assemble import assemble
         from vla_ros.safety.supervisor import Measured
@@ -233,11 +230,11 @@ class Pipeline:
         after = [clock()]
         chunk = decode(raw, observation, self.bundle.manifest, self.bundle.action, self.robot.arms)
         after.append(clock())
-        self.chunks.publish(to_message(chunk))
+        self.chunks.publish(to_cdr(chunk))
         after.append(clock())
         while (cdr := take_latest(self.chunk_intake)) is None:
             pass
-        taken = from_message(deserialize_message(cdr, self.message_type), self.supervisor.channels)
+        taken = from_cdr(cdr, self.supervisor.channels)
         after.append(clock())
         self.supervisor.add_chunk(taken, now_ns)
         commands = self.supervisor.tick(now_ns, measured)

@@ -14,7 +14,7 @@ from tests.tiny_bundle import franka_fields, image_input, manifest_fields, write
 from vla_ros.errors import BundleError, ContractError, Refused
 from vla_ros.policy.bundle import Bundle, write_bundle
 from vla_ros.policy.manifest import ImageInput
-from vla_ros.policy.preprocess import Preprocessor, fitted_size, image_to_input, read_tokenizer
+from vla_ros.policy.preprocess import KERNELS, Preprocessor, fitted_size, image_to_input, read_tokenizer
 from vla_ros.robot.config import Robot
 from vla_ros.types import Observation
 
@@ -53,6 +53,20 @@ def test_stretching_is_opencvs_kernel_of_that_name() -> None:
         assert found.shape == (1, 96, 128, 3)
         assert found.dtype == np.uint8
         assert np.array_equal(found[0], cv2.resize(rgb, (128, 96), interpolation=flag))
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad_centre", "pad_left_top"])
+@pytest.mark.parametrize("kernel", ["nearest", "linear", "cubic", "area"])
+@pytest.mark.parametrize(
+    ("width", "height"), [(640, 480), (640, 96), (641, 480), (640, 479), (300, 960), (5, 1)]
+)
+def test_resizing_in_parts_changes_no_pixel(kernel: str, fit: str, width: int, height: int) -> None:
+    rgb = picture(width, height)
+    spec = ImageInput(**image_input("front", kernel=kernel, fit=fit))
+    left, top, new_width, new_height = fitted_size(width, height, spec)
+    whole = cv2.resize(rgb, (new_width, new_height), interpolation=KERNELS[kernel])
+    found = image_to_input(rgb, spec)[0]
+    assert np.array_equal(found[top : top + new_height, left : left + new_width], whole)
 
 
 def test_area_is_the_mean_of_the_covered_pixels() -> None:

@@ -6,10 +6,11 @@ row k is due. Reading refuses whatever could not be acted on; nothing is repaire
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vla_ros.errors import Refused
 from vla_ros.robot.channels import tool_channels
@@ -41,35 +42,51 @@ def from_message(message: Any, channels: Collection[str]) -> ActionChunk:
     of another length, or no stamp), "nan" (NaN or infinity), "order" (due times that do not increase, or
     a first one before the stamp), "rotation" (a quaternion that is not of unit length or incomplete).
     """
-    names = tuple(message.joint_names)
-    if not names or not message.points:
-        raise Refused("empty", f"a chunk with {len(names)} channels and {len(message.points)} points")
+    return checked_chunk(
+        tuple(message.joint_names),
+        message.header.stamp.sec * NS + message.header.stamp.nanosec,
+        [point.positions for point in message.points],
+        [point.time_from_start.sec * NS + point.time_from_start.nanosec for point in message.points],
+        channels,
+    )
+
+
+def checked_chunk(
+    names: tuple[str, ...],
+    stamp_ns: int,
+    rows: Sequence[ArrayLike],
+    after_ns: Sequence[int],
+    channels: Collection[str],
+) -> ActionChunk:
+    """The chunk with one row of positions per point, due `after_ns` after the stamp.
+
+    Raises Refused as `from_message` says.
+    """
+    if not names or not len(rows):
+        raise Refused("empty", f"a chunk with {len(names)} channels and {len(rows)} points")
     unknown = [name for name in names if name not in channels]
     if unknown or len(set(names)) != len(names):
         raise Refused(
             "channels", f"chunk channels {unknown or list(names)}: unknown or twice; have {sorted(channels)}"
         )
-    stamp = message.header.stamp.sec * NS + message.header.stamp.nanosec
-    if stamp == 0:
+    if stamp_ns == 0:
         raise Refused("shape", "the chunk's header.stamp is empty; it must be the observation's time")
-    for k, point in enumerate(message.points):
-        if len(point.positions) != len(names):
-            raise Refused("shape", f"row {k} has {len(point.positions)} values for {len(names)} channels")
-    targets = np.array([point.positions for point in message.points], dtype=np.float64)
-    if not np.all(np.isfinite(targets)):
+    for k, row in enumerate(rows):
+        if len(row) != len(names):  # type: ignore[arg-type]
+            raise Refused("shape", f"row {k} has {len(row)} values for {len(names)} channels")  # type: ignore[arg-type]
+    targets = np.array(rows, dtype=np.float64)
+    if not np.isfinite(targets).all():
         bad = sorted({names[column] for column in np.nonzero(~np.isfinite(targets))[1].tolist()})
         raise Refused("nan", f"NaN or infinity in {bad}")
-    after = np.array(
-        [p.time_from_start.sec * NS + p.time_from_start.nanosec for p in message.points], dtype=np.int64
-    )
-    if after[0] < 0 or np.any(np.diff(after) <= 0):
+    after = np.array(after_ns, dtype=np.int64)
+    if after[0] < 0 or (after[1:] <= after[:-1]).any():
         raise Refused("order", "time_from_start must start at 0 or later and increase from row to row")
     for columns in orientation_columns(names).values():
         length = np.linalg.norm(targets[:, columns], axis=1)
-        if np.any(np.abs(length - 1.0) > UNIT_TOLERANCE):
+        if (np.abs(length - 1.0) > UNIT_TOLERANCE).any():
             raise Refused("rotation", f"a quaternion of length {length.min():.4g} to {length.max():.4g}")
         targets[:, columns] /= length[:, None]
-    return ActionChunk(channels=names, targets=targets, due_ns=stamp + after, stamp_ns=stamp)
+    return ActionChunk(channels=names, targets=targets, due_ns=stamp_ns + after, stamp_ns=stamp_ns)
 
 
 def orientation_columns(channels: tuple[str, ...]) -> dict[str, list[int]]:

@@ -26,8 +26,8 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.action.chunk_cdr import to_cdr
 from vla_ros.action.decode import decode
-from vla_ros.action.message import to_message
 from vla_ros.errors import Refused, VlaRosError
 from vla_ros.nodes.descriptions import Descriptions
 from vla_ros.nodes.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher
@@ -326,7 +326,7 @@ class PolicyNode(ManagedNode):
 
     def _publish(self, epoch: int, chunk: ActionChunk) -> bool:
         """Publish unless stop, reset or another prompt came meanwhile."""
-        message = to_message(chunk)
+        message = to_cdr(chunk)
         with self._wanted_lock:
             if epoch != self._epoch or not self._running:
                 return False

@@ -6,7 +6,9 @@ are all the manifest's. OpenCV does the resizing; kernels of the same name in PI
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import cv2
@@ -28,7 +30,8 @@ KERNELS = {
     "cubic": cv2.INTER_CUBIC,
     "area": cv2.INTER_AREA,
 }
-Each = Callable[[Callable[[ImageInput], NDArray[Any]], Iterable[ImageInput]], Iterable[NDArray[Any]]]
+Job = Callable[[], None]
+Each = Callable[[Callable[[Job], None], Iterable[Job]], Iterable[None]]
 # Characters. Beyond this no text is a robot's instruction, and it is not worth tokenising.
 LONGEST_PROMPT = 2000
 
@@ -52,21 +55,50 @@ def fitted_size(width: int, height: int, spec: ImageInput) -> tuple[int, int, in
 
 def image_to_input(rgb: ImageArray, spec: ImageInput) -> NDArray[Any]:
     """uint8 [H, W, 3] RGB (any strides) -> the graph's [1, height, width, 3], uint8 or float32."""
+    out = np.zeros((1, spec.height, spec.width, 3), np.uint8)
+    for job in resize_jobs(rgb, spec, out[0]):
+        job()
+    return finished(out, spec)
+
+
+def resize_jobs(rgb: ImageArray, spec: ImageInput, out: ImageArray) -> list[Job]:
+    """Calls that together put the resized `rgb` into `out`, uint8 [height, width, 3] of zeros.
+
+    They may run in any order and at once. A picture is cut in two where that changes no pixel: averaging
+    (area) a whole number of rows.
+    """
+    left, top, width, height = fitted_size(rgb.shape[1], rgb.shape[0], spec)
+    inside = out[top : top + height, left : left + width]
+    cuts = [0, height]
+    rows = rgb.shape[0] // height
+    if spec.kernel == "area" and rows * height == rgb.shape[0] and height > 1:
+        cuts = [0, height // 2, height]
+    jobs: list[Job] = []
+    for begin, end in itertools.pairwise(cuts):
+        part = rgb[begin * rgb.shape[0] // height : end * rgb.shape[0] // height]
+        jobs.append(partial(_resize, part, spec, inside[begin:end]))
+    return jobs
+
+
+def _resize(rgb: ImageArray, spec: ImageInput, out: ImageArray) -> None:
     # A BGR message arrives as a view with its channels reversed. OpenCV would copy that whole, so
     # the original is resized and the small result turned round.
     reverse = rgb.strides[2] < 0
     source = rgb[:, :, ::-1] if reverse else rgb
-    left, top, width, height = fitted_size(rgb.shape[1], rgb.shape[0], spec)
-    small = cv2.resize(source, (width, height), interpolation=KERNELS[spec.kernel])
-    if reverse != (spec.colour == "bgr"):
-        small = small[:, :, ::-1]
-    out = np.zeros((1, spec.height, spec.width, 3), np.uint8)
-    out[0, top : top + height, left : left + width] = small
+    size = (out.shape[1], out.shape[0])
+    small = cv2.resize(source, size, interpolation=KERNELS[spec.kernel])
+    out[...] = small[:, :, ::-1] if reverse != (spec.colour == "bgr") else small
+
+
+def finished(image: ImageArray, spec: ImageInput) -> NDArray[Any]:
+    """uint8 [1, height, width, 3] as the graph wants it: the same, or float32 (x / 255 - mean) / std.
+
+    Padding is black in the picture, so it is normalised with it.
+    """
     if spec.dtype == "uint8":
-        return out
+        return image
     mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
-    # Padding is black in the picture, so it is normalised with it.
-    return (out * (1.0 / (255.0 * std)).astype(np.float32) - mean / std).astype(np.float32, copy=False)
+    return (image * (1.0 / (255.0 * std)).astype(np.float32) - mean / std).astype(np.float32, copy=False)
 
 
 def tokenise(tokenizer: Tokenizer, bundle: Bundle, instruction: str) -> NDArray[np.int64]:
@@ -168,14 +200,21 @@ class Preprocessor:
         return normalise(vector, self._bundle.proprio, clip).astype(np.float32)[None]
 
     def __call__(self, observation: Observation, each: Each = map) -> dict[str, NDArray[Any]]:
-        """The graph's inputs. `each`: how to go through the images, `map` or a parallel one.
+        """The graph's inputs. `each`: how to go through the jobs, `map` or a parallel one.
 
         Raises Refused: "prompt_empty", "prompt_too_long", "prompt_unreadable", "incomplete".
         """
+        inputs: dict[str, NDArray[Any]] = {"tokens": self.tokens(observation.prompt)}
         specs = self._bundle.manifest.inputs.images
-        images = each(lambda spec: image_to_input(observation.images[self._cameras[spec.role]], spec), specs)
-        return {
-            "tokens": self.tokens(observation.prompt),
-            "state": self.state(observation),
-            **{f"image.{spec.role}": image for spec, image in zip(specs, images, strict=True)},
-        }
+        images = [np.zeros((1, spec.height, spec.width, 3), np.uint8) for spec in specs]
+        jobs: list[Job] = [lambda: inputs.update(state=self.state(observation))]
+        for spec, out in zip(specs, images, strict=True):
+            jobs += resize_jobs(observation.images[self._cameras[spec.role]], spec, out[0])
+        list(each(_call, jobs))
+        for spec, out in zip(specs, images, strict=True):
+            inputs[f"image.{spec.role}"] = finished(out, spec)
+        return inputs
+
+
+def _call(job: Job) -> None:
+    job()
