@@ -41,6 +41,18 @@ PARENT = (
 )
 
 
+# One that has something to do before it ends, as control_node has.
+HOLDER = """
+import os, signal, sys, time
+def hold(*_):
+    open(FILE, "w").write("held")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, hold)
+print('pid', os.getpid())
+time.sleep(60)
+"""
+
+
 def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
@@ -83,10 +95,13 @@ def test_a_killed_child_is_named_with_its_signal(start_process: Starter) -> None
     gone(pids)
 
 
-def test_children_do_not_outlive_a_supervisor_that_was_killed(start_process: Starter) -> None:
-    started, pids = supervise(start_process, SLEEPER, STUBBORN)
+def test_children_do_not_outlive_a_supervisor_that_was_killed(start_process: Starter, tmp_path: Path) -> None:
+    held = tmp_path / "held"
+    started, pids = supervise(start_process, SLEEPER, HOLDER.replace("FILE", repr(str(held))))
     os.kill(started.pid, signal.SIGKILL)
     gone(pids)
+    # Told, not killed: a control node has to bring the arm to a hold first.
+    assert held.read_text() == "held"
 
 
 def test_a_child_that_ignores_signals_is_killed(start_process: Starter) -> None:

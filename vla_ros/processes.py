@@ -69,8 +69,11 @@ def table(
 
 
 def die_with_parent() -> None:
-    """For `preexec_fn`: have the kernel end this child when the thread that started it is gone."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    """For `preexec_fn`: have the kernel tell this child to end when the thread that started it is gone.
+
+    SIGTERM and not SIGKILL: control_node still has an arm to bring to a hold.
+    """
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def start(process: Process, **popen: object) -> subprocess.Popen[bytes]:
