@@ -21,6 +21,7 @@ from std_msgs.msg import String
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.diagnostics import ERROR, OK, DiagnosticsPublisher, Samples
 from vla_ros.nodes.lifecycle import ManagedNode, declare, run, trigger_service
+from vla_ros.nodes.realtime import SWITCH_INTERVAL_S
 from vla_ros.nodes.sim_gripper import GripperServer
 from vla_ros.nodes.sim_topics import CommandSubscriptions, StatePublishers, publish_latched
 from vla_ros.resources import robot_config
@@ -78,7 +79,6 @@ class SimNode(ManagedNode):
         """Start stepping."""
         assert self.twin is not None
         self._stop.clear()
-        self._timeline = Timeline(self.twin.step_ns, self.get_parameter("publish_clock").value)
         self._since = self._last_refresh = time.monotonic()
         self._last_steps = 0
         self._late = Samples()
@@ -86,6 +86,9 @@ class SimNode(ManagedNode):
         # What exists now lives as long as the process: later collections need not look at it.
         gc.collect()
         gc.freeze()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        _raise_priority()
+        self._timeline = Timeline(self.twin.step_ns, self.get_parameter("publish_clock").value)
         self._physics = threading.Thread(target=self._run, name="physics", daemon=True)
         self._physics.start()
         self.get_logger().info(f"seed {self.twin.scene.seed}: '{self.twin.scene.instruction}'")
@@ -119,9 +122,6 @@ class SimNode(ManagedNode):
                 destroy(entity)
 
     def _run(self) -> None:
-        with contextlib.suppress(PermissionError):
-            # The arm that this stands for shares no processor with the policy.
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_REALTIME_PRIORITY))
         try:
             self._loop()
         except Exception as error:
@@ -219,6 +219,14 @@ class SimNode(ManagedNode):
                 for name, figures in sorted(self._cameras.figures.items())
             )
             self.get_logger().info(f"cameras: {', '.join(rates)}")
+
+
+def _raise_priority() -> None:
+    """Real-time priority for the whole process, where permitted: the arm that this stands for shares no
+    processor with the policy. All threads, since any of them may hold the interpreter's lock."""
+    with contextlib.suppress(PermissionError, ProcessLookupError):
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setscheduler(int(thread), os.SCHED_FIFO, os.sched_param(_REALTIME_PRIORITY))
 
 
 def ros_arguments() -> list[str]:

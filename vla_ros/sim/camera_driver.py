@@ -6,7 +6,6 @@ Started by `vla_ros.sim.camera_process`; arguments: robot YAML, number of the re
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -29,8 +28,6 @@ JPEG_QUALITY = 90
 def main() -> int:
     """Serve until standard input closes."""
     robot_file, report_fd, *ros_arguments = sys.argv[1:]
-    # Ctrl-C reaches the whole group; this process ends when the twin closes the pipe.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with os.fdopen(int(report_fd), "w", buffering=1) as reports:
 
         def report(*words: object) -> None:

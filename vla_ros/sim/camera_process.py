@@ -78,6 +78,8 @@ class CameraProcess:
             [*argv, *ros_arguments],
             stdin=subprocess.PIPE,
             pass_fds=[report_write],
+            # Ctrl-C goes to the twin alone; this process ends when its input does.
+            start_new_session=True,
             # Without worker threads software rendering takes as long and a third less of the processor.
             env={"LP_NUM_THREADS": "0", **os.environ},
         )
