@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import hashlib
+import importlib
 import os
 import shutil
 import subprocess
@@ -73,16 +74,22 @@ def system_ros() -> bool:
     return any(entry and Path(entry) != VENV and (Path(entry) / marker).is_file() for entry in entries)
 
 
+def egl_driver() -> bool:
+    """Whether EGL has a driver behind it: NVIDIA's, or Mesa's with its software rasteriser."""
+    folders = (Path("/usr/share/glvnd/egl_vendor.d"), Path("/etc/glvnd/egl_vendor.d"))
+    vendors = {file.name for folder in folders for file in folder.glob("*.json")}
+    mesa = ("usr/lib/*/dri/swrast_dri.so", "usr/lib/*/dri/libdril_dri.so", "usr/lib/*/libgallium*.so")
+    if any("nvidia" in name for name in vendors):
+        return True
+    return bool(vendors) and any(any(Path("/").glob(pattern)) for pattern in mesa)
+
+
 def missing_system_packages() -> list[str]:
     """Debian packages that this machine lacks: found by what they provide, not by asking dpkg."""
     missing = []
     if ctypes.util.find_library("EGL") is None:
         missing.append("libegl1")
-    # EGL without a driver renders nothing; Mesa's software rasteriser is the driver on a machine without GPU.
-    drivers = ("/usr/lib/*/dri/swrast_dri.so", "/usr/lib/*/dri/libdril_dri.so", "/usr/lib/*/libgallium*.so")
-    vendors = Path("/usr/share/glvnd/egl_vendor.d")
-    have_vendor = vendors.is_dir() and any(vendors.glob("*.json"))
-    if not have_vendor or not any(any(Path("/").glob(pattern[1:])) for pattern in drivers):
+    if not egl_driver():
         missing += ["libegl-mesa0", "libgl1-mesa-dri"]
     if ctypes.util.find_library("GL") is None:
         missing.append("libgl1")
@@ -93,6 +100,7 @@ def missing_system_packages() -> list[str]:
             missing.append("g++")
         if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
             missing.append(_python_package("dev"))
+    importlib.invalidate_caches()
     try:
         import ensurepip  # noqa: F401  (Debian splits it off)
         import venv  # noqa: F401
