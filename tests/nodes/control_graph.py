@@ -217,8 +217,13 @@ class ControlGraph:
         self.goals.clear()
 
     def start(self) -> None:
-        response = self.call("start")
-        assert response.success, response.message
+        def started() -> bool:
+            response = self.call("start")
+            # Joint states are discovered a moment after the services.
+            assert response.success or "joint states" in response.message, response.message
+            return bool(response.success)
+
+        wait_for(started, 15.0, "start to succeed")
         # A chunk has to be younger than the start.
         time.sleep(0.05)
 
@@ -265,9 +270,13 @@ class ControlGraph:
 
     def sent_joints(self) -> np.ndarray:
         """[N, 7] of vla/command."""
-        rows = [m.position[:7] for m in list(self.commands)]
-        assert all(list(m.name[:7]) == list(JOINTS[:7]) for m in self.commands)
-        return np.array(rows)
+        messages = list(self.commands)
+        assert all(list(m.name[:7]) == list(JOINTS[:7]) for m in messages)
+        return np.array([m.position[:7] for m in messages])
+
+    def command_stamps(self) -> np.ndarray:
+        """int64 [N], ns, of vla/command."""
+        return np.array([m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in list(self.commands)])
 
     def settle(self) -> np.ndarray:
         """Wait until commands no longer move; returns the resting joints."""
@@ -281,8 +290,8 @@ class ControlGraph:
 
     def assert_limits(self) -> None:
         """What was sent breaks no joint limit, given that it is sent once per period."""
-        q = self.sent_joints()
-        stamps = np.array([m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in self.commands])
+        stamps = self.command_stamps()
+        q = self.sent_joints()[: len(stamps)]
         limits = self.arm.limits
         low, high = np.array(limits.position).T
         assert np.all((low <= q) & (q <= high))

@@ -163,7 +163,7 @@ class ControlNode(ManagedNode):
         if self._thread.is_alive():
             self._requests.append(_Request("stop"))
             deadline = time.monotonic() + REST_S
-            while not self._supervisor.at_rest and time.monotonic() < deadline and self._thread.is_alive():
+            while self._busy() and time.monotonic() < deadline and self._thread.is_alive():
                 time.sleep(0.01)
         self._stop.set()
         self._thread.join(2.0)
@@ -177,6 +177,10 @@ class ControlNode(ManagedNode):
         if self._diagnostics is not None:
             self._diagnostics.destroy()
             self._diagnostics = None
+
+    def _busy(self) -> bool:
+        """Whether an arm moves, or its resting place is still being sent."""
+        return self._supervisor.mode == STOPPING or not self._supervisor.at_rest
 
     # Configuring -----------------------------------------------------------------------------------------
 
