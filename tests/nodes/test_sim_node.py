@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import rclpy
@@ -23,14 +24,14 @@ from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from tests.support import Started, Starter, claimed_domain, wait_for
 from vla_ros.nodes import transport
-from vla_ros.observation.decode import decode_joint_state
+from vla_ros.observation.decode import decode_compressed_image, decode_joint_state
 from vla_ros.resources import robot_config
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import load_robot, read_urdf
@@ -227,6 +228,32 @@ def test_images_and_camera_info(client: Client) -> None:
         assert abs(_stamp_ns(images[-1]) - client.node.get_clock().now().nanoseconds) < 5e9
 
 
+def test_compressed_camera(start_process: Starter, ros_domain: int, tmp_path: Path) -> None:
+    text = Path(FILE).read_text().replace("    width: 640", "    transport: compressed\n    width: 640", 1)
+    file = _yaml_beside_urdf(tmp_path, text)
+    start_process.node("sim_node", "-p", f"robot:={file}")
+    client = Client(ros_domain)
+    try:
+        pictures: list[bytes] = []
+        transport.raw_subscription(
+            client.node, CompressedImage, ROBOT.cameras["front"].topic, RELIABLE, pictures.append
+        )
+        client.wait(lambda: len(pictures) >= 2, "compressed images", 90)
+        frame = decode_compressed_image(pictures[-1])
+        assert "jpeg" in frame.encoding
+        pixels = cv2.imdecode(frame.data, cv2.IMREAD_COLOR)
+        assert pixels.shape == (480, 640, 3) and pixels.std() > 10
+    finally:
+        client.close()
+
+
+def _yaml_beside_urdf(folder: Path, text: str) -> Path:
+    """A robot YAML elsewhere that still finds the URDF."""
+    file = folder / "other.yaml"
+    file.write_text(text.replace("urdf/fr3.urdf", str(Path(FILE).parent / "urdf" / "fr3.urdf")))
+    return file
+
+
 def _stamp_ns(message: Any) -> int:
     return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)
 
@@ -320,6 +347,8 @@ def test_rejects_and_counts_what_a_controller_would_not_take(client: Client) -> 
     trajectories.publish(JointTrajectory(joint_names=[*ARM.joints[:6], "elbow"], points=[point]))
     key = "joint_trajectory.joint_names"
     client.wait(lambda: client.rejected(key) > before[key], "names counted")
+    positions.publish(b"\x00\x01\x00\x00\x07")
+    client.wait(lambda: client.rejected("joint_position.undecodable") > 0, "rubbish counted")
     stray = PoseStamped()
     stray.header.frame_id = "camera"
     poses.publish(stray)
@@ -445,10 +474,7 @@ def test_without_opengl_the_packages_to_install_are_named(
 
 
 def test_a_robot_it_is_no_twin_of(start_process: Starter, ros_domain: int, tmp_path: Path) -> None:
-    text = Path(FILE).read_text().replace("width: 640", "width: 1280", 1)
-    text = text.replace("urdf/fr3.urdf", str(Path(FILE).parent / "urdf" / "fr3.urdf"))
-    other = tmp_path / "other.yaml"
-    other.write_text(text)
+    other = _yaml_beside_urdf(tmp_path, Path(FILE).read_text().replace("width: 640", "width: 1280", 1))
     twin = start_process.node("sim_node", "-p", f"robot:={other}")
     assert twin.wait(90) == 1
     assert "the twin renders 640x480" in twin.output

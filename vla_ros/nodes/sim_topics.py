@@ -8,6 +8,7 @@ from typing import Any
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
@@ -117,6 +118,8 @@ class CommandSubscriptions:
                 continue
             try:
                 obey(_store.deserialize_cdr(data, text), now_ns)
+            except SerdeError as error:
+                self._refused(name, "undecodable", f"{len(data)} bytes that are no {text} ({error})")
             except Refused as error:
                 self._refused(name, error.reason, str(error))
             except KinematicsError as error:

@@ -37,7 +37,7 @@ class ArmControllers:
         """Forget all commands and hold `start` [J]."""
         self._times_ns = np.zeros(1, dtype=np.int64)
         self._points = np.array(start, dtype=np.float64)[None]
-        # For how far a straight line may be followed, and the reference of the last tick.
+        # What was asked for last: inverse kinematics starts from it.
         self._reference: FloatArray = self._points[0]
 
     def reference(self, now_ns: int) -> FloatArray:
