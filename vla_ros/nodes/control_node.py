@@ -24,7 +24,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, String
 from trajectory_msgs.msg import JointTrajectory
 
-from vla_ros.action.message import from_message
+from vla_ros.action.chunk_cdr import from_cdr
 from vla_ros.action.schedule import Newest, Scheduler, TemporalEnsemble
 from vla_ros.errors import Refused, VlaRosError
 from vla_ros.nodes.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher
@@ -44,7 +44,7 @@ from vla_ros.nodes.realtime import (
     sleep_until,
     steady_process,
 )
-from vla_ros.nodes.transport import polled_subscription, take_latest
+from vla_ros.nodes.transport import polled_subscription, raw_subscription, take_latest
 from vla_ros.resources import robot_config
 from vla_ros.robot.channels import gripper_channel, joint_channels
 from vla_ros.robot.config import Arm, Stream
@@ -137,7 +137,7 @@ class ControlNode(ManagedNode):
         self._estop = polled_subscription(self, Bool, "vla/estop", LATCHED)
         self._command = self.create_publisher(JointState, "vla/command", 10)
         self._source_publisher = self.create_publisher(String, "vla/control_source", LATCHED)
-        chunks = self.create_subscription(JointTrajectory, "vla/action_chunk", self._on_chunk, 10)
+        chunks = raw_subscription(self, JointTrajectory, "vla/action_chunk", 10, self._on_chunk)
         self._release += [
             partial(self.destroy_subscription, self._estop),
             partial(self.destroy_subscription, chunks),
@@ -259,10 +259,10 @@ class ControlNode(ManagedNode):
                 time.sleep(0.005)
         return request.answer
 
-    def _on_chunk(self, message: JointTrajectory) -> None:
+    def _on_chunk(self, cdr: bytes) -> None:
         begin = time.perf_counter_ns()
         try:
-            chunk = from_message(message, self._supervisor.channels)
+            chunk = from_cdr(cdr, self._supervisor.channels)
         except Refused as refused:
             self._refused_chunk(refused.reason, str(refused))
             return
