@@ -37,6 +37,8 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import load_robot, read_urdf
 from vla_ros.sim.task import draw_scene
 
+pytestmark = pytest.mark.graph
+
 FILE = robot_config("franka")
 ROBOT = load_robot(FILE)
 ARM = ROBOT.arms["arm"]

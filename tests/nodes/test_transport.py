@@ -178,7 +178,7 @@ import rclpy
 from sensor_msgs.msg import Image, JointState
 rclpy.init()
 node = rclpy.create_node("talker")
-images = node.create_publisher(Image, "image", 5)
+images = node.create_publisher(Image, "image", 50)
 joints = node.create_publisher(JointState, "joints", 50)
 while images.get_subscription_count() < 2 or joints.get_subscription_count() < 1:
     time.sleep(0.02)
