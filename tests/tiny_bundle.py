@@ -118,10 +118,13 @@ def _model(nodes: list, inputs: list, outputs: list, initialisers: list) -> byte
     return model.SerializeToString()
 
 
-def prefix_graph(fields: dict[str, Any], horizon_shift: int = 0, embedded: int = VOCABULARY) -> bytes:
+def prefix_graph(
+    fields: dict[str, Any], horizon_shift: int = 0, embedded: int = VOCABULARY, slow: int = 0
+) -> bytes:
     """Image means, tokens and state through one random layer.
 
-    embedded: how many tokens the embedding holds; onnxruntime fails on one beyond.
+    embedded: how many tokens the embedding holds; onnxruntime fails on one beyond. slow: how many products
+    of 1024x1024 matrices, some 20 ms each, are made beside it and added as zero.
     """
     inputs_ = fields["inputs"]
     horizon = fields["outputs"]["horizon"] + horizon_shift
@@ -145,7 +148,9 @@ def prefix_graph(fields: dict[str, Any], horizon_shift: int = 0, embedded: int =
         helper.make_node("Gather", ["embedding", "tokens"], ["tokens.s"]),
         helper.make_node("Concat", [*features, "tokens.s", "state"], ["features"], axis=1),
         helper.make_node("MatMul", ["features", "weights"], ["flat"]),
-        helper.make_node("Tanh", ["flat"], ["squashed"]),
+        *slow_nodes(slow),
+        helper.make_node("Add", ["flat", "burden"], ["all"]),
+        helper.make_node("Tanh", ["all"], ["squashed"]),
         helper.make_node("Reshape", ["squashed", "shape"], ["goal"]),
     ]
     rng = np.random.default_rng(0)
@@ -156,9 +161,21 @@ def prefix_graph(fields: dict[str, Any], horizon_shift: int = 0, embedded: int =
         _tensor("embedding", (np.arange(embedded) / VOCABULARY).astype(np.float32)),
         _tensor("weights", rng.normal(0, 0.3, (size, horizon * width)).astype(np.float32)),
         _tensor("shape", np.array([1, horizon, width], np.int64)),
+        _tensor("burden.matrix", np.zeros((1024 if slow else 1,) * 2, np.float32)),
     ]
     goal = helper.make_tensor_value_info("goal", TensorProto.FLOAT, [1, horizon, width])
     return _model(nodes, inputs, [goal], initialisers)
+
+
+def slow_nodes(count: int) -> list[onnx.NodeProto]:
+    """Products that hang on the state, so that onnxruntime cannot make them in advance."""
+    nodes = [
+        helper.make_node("ReduceMean", ["state"], ["burden.state"], keepdims=0),
+        helper.make_node("Mul", ["burden.matrix", "burden.state"], ["burden.0"]),
+    ]
+    for index in range(count):
+        nodes.append(helper.make_node("MatMul", [f"burden.{index}"] * 2, [f"burden.{index + 1}"]))
+    return [*nodes, helper.make_node("ReduceMax", [f"burden.{count}"], ["burden"], keepdims=0)]
 
 
 def step_graph(fields: dict[str, Any], horizon_shift: int = 0, gain: float = 1.0) -> bytes:
@@ -203,10 +220,10 @@ def statistics(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def bundle_files(
-    fields: dict[str, Any], gain: float = 1.0, embedded: int = VOCABULARY
+    fields: dict[str, Any], gain: float = 1.0, embedded: int = VOCABULARY, slow: int = 0
 ) -> dict[str, bytes | Path]:
     """Every file of the bundle, with a parity case computed by numpy from the same weights."""
-    prefix, step = prefix_graph(fields, embedded=embedded), step_graph(fields, gain=gain)
+    prefix, step = prefix_graph(fields, embedded=embedded, slow=slow), step_graph(fields, gain=gain)
     return {
         "prefix.onnx": prefix,
         "step.onnx": step,
@@ -246,8 +263,8 @@ def parity_case(fields: dict[str, Any], prefix: bytes) -> ParityCase:
 
 
 def write_tiny_bundle(
-    directory: Path, gain: float = 1.0, embedded: int = VOCABULARY, **changes: Any
+    directory: Path, gain: float = 1.0, embedded: int = VOCABULARY, slow: int = 0, **changes: Any
 ) -> Bundle:
     """`changes`: top-level manifest keys to replace."""
     fields = {**manifest_fields(), **changes}
-    return write_bundle(directory, fields, bundle_files(fields, gain, embedded))
+    return write_bundle(directory, fields, bundle_files(fields, gain, embedded, slow))

@@ -385,6 +385,31 @@ def test_a_network_that_fails_is_reported_and_the_node_lives_on(
         graph.end()
 
 
+def test_what_is_being_inferred_at_a_stop_or_a_new_prompt_is_not_published(
+    ros_domain: int, start_process: Starter, tmp_path: Path
+) -> None:
+    folder = write_tiny_bundle(tmp_path / "tiny", slow=25).directory
+    graph = PolicyGraph(load_robot(ROBOT_FILE))
+    try:
+        start_process.node("policy_node", *parameters(folder, prompt="lift it")).wait_for_text(READY, 60)
+        graph.trigger("start")
+        for interrupt in ("stop", "reset"):
+            graph.wait_for_chunk()
+            graph.wait_for_chunk()
+            time.sleep(0.2)  # well into the next inference, which takes half a second and more
+            assert graph.trigger(interrupt).success
+            interrupted = time.time_ns()
+            count = len(graph.chunks)
+            if interrupt == "stop":
+                time.sleep(1.5)
+                assert len(graph.chunks) == count
+                graph.trigger("start")
+            wait_for(lambda before=count: len(graph.chunks) > before, 20)
+            assert stamp_ns(graph.chunks[count]) > interrupted - 150_000_000
+    finally:
+        graph.end()
+
+
 def test_simulated_time_and_compressed_cameras(
     ros_domain: int, start_process: Starter, bundle: Path, tmp_path: Path
 ) -> None:
