@@ -1,0 +1,51 @@
+import os
+import sys
+import threading
+import time
+
+from tests.support import Starter
+from vla_ros.nodes import realtime
+
+
+def test_sleep_until_is_absolute_and_the_past_returns_at_once() -> None:
+    begin = time.monotonic_ns()
+    realtime.sleep_until(begin + 20_000_000)
+    assert time.monotonic_ns() >= begin + 20_000_000
+    begin = time.monotonic_ns()
+    realtime.sleep_until(begin - 10**9)
+    assert time.monotonic_ns() - begin < 10**9
+
+
+def test_the_class_reported_is_the_one_in_force() -> None:
+    found: list[tuple[str, int]] = []
+
+    def look() -> None:
+        found.append((realtime.real_time_thread(), os.sched_getscheduler(0)))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    name, number = found[0]
+    assert number == {"SCHED_FIFO": os.SCHED_FIFO, "SCHED_OTHER": os.SCHED_OTHER}[name]
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER, "only the calling thread"
+
+
+WITHOUT_RIGHTS = """
+import os
+import resource
+from vla_ros.nodes import realtime
+
+resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+realtime.real_time_process()
+print(realtime.real_time_thread(), realtime.steady_process())
+"""
+
+
+def test_without_the_right_it_says_so_and_goes_on(start_process: Starter) -> None:
+    child = start_process([sys.executable, "-c", WITHOUT_RIGHTS])
+    assert child.wait() == 0, child.output
+    assert "SCHED_OTHER False" in child.output
