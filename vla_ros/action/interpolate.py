@@ -17,7 +17,7 @@ def rows_around(due_ns: NDArray[np.int64], time_ns: int) -> tuple[int, float] | 
     """
     if time_ns < due_ns[0] or time_ns > due_ns[-1]:
         return None
-    row = int(np.searchsorted(due_ns, time_ns, side="right")) - 1
+    row = int(due_ns.searchsorted(time_ns, side="right")) - 1
     if row == len(due_ns) - 1:
         return row, 0.0
     return row, float(time_ns - due_ns[row]) / float(due_ns[row + 1] - due_ns[row])
