@@ -60,7 +60,7 @@ def publish(node: Any, ours: bool) -> dict[str, Any]:
 
 def subscribe(node: Any, ours: bool) -> dict[str, Any]:
     """Receive until nothing has come for a while; latencies and processor time after the warm-up."""
-    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
     from sensor_msgs.msg import Image
 
     from vla_ros.nodes.transport import raw_subscription
@@ -89,8 +89,10 @@ def subscribe(node: Any, ours: bool) -> dict[str, Any]:
             raw_subscription(node, Image, topic, 10, partial(take_serialised, index))
         else:
             node.create_subscription(Image, topic, partial(take_typed, index), 10)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
     while not cpu or time.monotonic() - cpu[-1][0] < _QUIET_S - 2.0:
-        rclpy.spin_once(node, timeout_sec=0.2)
+        executor.spin_once(timeout_sec=0.5)
     measured = [index for index, item in enumerate(arrivals) if item[1] >= arrivals[0][1] + WARM_UP_S * 1e9]
     first, last = cpu[measured[0]], cpu[measured[-1]]
     latencies = [arrivals[index][2] for index in measured]
