@@ -10,6 +10,7 @@ The 6-D layouts (Zhou et al. 2019, "On the Continuity of Rotation Representation
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -80,20 +81,23 @@ def matrix_to_quaternion(matrices: ArrayLike) -> FloatArray:
     x, y, z = m21 - m12, m02 - m20, m10 - m01
     xy, xz, yz = m10 + m01, m20 + m02, m21 + m12
     # Row i is 4 q_i times the quaternion.
-    rows = [
-        [1 + m00 - m11 - m22, xy, xz, x],
-        [xy, 1 - m00 + m11 - m22, yz, y],
-        [xz, yz, 1 - m00 - m11 + m22, z],
-        [x, y, z, 1 + m00 + m11 + m22],
-    ]
+    rows = (
+        (1 + m00 - m11 - m22, xy, xz, x),
+        (xy, 1 - m00 + m11 - m22, yz, y),
+        (xz, yz, 1 - m00 - m11 + m22, z),
+        (x, y, z, 1 + m00 + m11 + m22),
+    )
     if R.ndim == 2:
-        largest = max(range(4), key=lambda row: rows[row][row])
-        q = np.array(rows[largest])
-    else:
-        outer = np.moveaxis(np.array(rows), (0, 1), (-2, -1))
-        best = np.argmax(np.diagonal(outer, axis1=-2, axis2=-1), axis=-1)
-        q = np.take_along_axis(outer, best[..., None, None], axis=-2)[..., 0, :]
-    q = q / _length(q)[..., None]
+        row = max(range(4), key=lambda index: rows[index][index])
+        length = math.hypot(*rows[row])
+        return np.array(rows[row]) / (math.copysign(length, rows[row][3]) if rows[row][3] else length)
+    outer = np.empty((*R.shape[:-2], 4, 4))
+    for index, row_entries in enumerate(rows):
+        for column, entry in enumerate(row_entries):
+            outer[..., index, column] = entry
+    best = outer[..., range(4), range(4)].argmax(axis=-1)
+    q = np.take_along_axis(outer, best[..., None, None], axis=-2)[..., 0, :]
+    q /= _length(q)[..., None]
     return np.where(q[..., 3:] < 0, -q, q)
 
 
@@ -115,6 +119,11 @@ def quaternion_to_matrix(quaternions: ArrayLike) -> FloatArray:
 def unit(quaternions: ArrayLike) -> FloatArray:
     """Quaternions [..., 4] at unit length. Raises Refused("rotation") where there is no length."""
     q = np.asarray(quaternions, dtype=np.float64)
+    if q.ndim == 1:
+        norm = math.hypot(*q.tolist())
+        if not norm > DEGENERATE:
+            raise Refused("rotation", "a quaternion has no length or is not a number")
+        return q / norm
     length = _length(q)[..., None]
     if not (length > DEGENERATE).all():
         raise Refused("rotation", "a quaternion has no length or is not a number")
@@ -135,6 +144,8 @@ def angle_between(first: ArrayLike, second: ArrayLike) -> FloatArray:
 def slerp(first: ArrayLike, second: ArrayLike, fraction: ArrayLike) -> FloatArray:
     """Unit quaternions [..., 4] at `fraction` [...] of the shorter way from `first` to `second`."""
     p, q = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if p.ndim == 1 and q.ndim == 1 and np.ndim(fraction) == 0:
+        return _slerp_one(p, q, float(np.asarray(fraction)))
     f = np.asarray(fraction, dtype=np.float64)[..., None]
     q = np.where((p * q).sum(axis=-1, keepdims=True) < 0, -q, q)
     theta = angle_between(p, q)[..., None] / 2.0
@@ -144,6 +155,21 @@ def slerp(first: ArrayLike, second: ArrayLike, fraction: ArrayLike) -> FloatArra
     from_second = np.where(straight, f, np.sin(f * theta) / sine)
     out = from_first * p + from_second * q
     return out / _length(out)[..., None]
+
+
+def _slerp_one(p: FloatArray, q: FloatArray, fraction: float) -> FloatArray:
+    """`slerp` of one pair, in plain numbers: a control tick makes several, and numpy costs per call."""
+    cosine = float(p @ q)
+    if cosine < 0:
+        q, cosine = -q, -cosine
+    apart, together = p - q, p + q
+    theta = 2.0 * math.atan2(math.sqrt(apart @ apart), math.sqrt(together @ together))
+    if theta < NEARLY_EQUAL:
+        out = (1.0 - fraction) * p + fraction * q
+    else:
+        sine = math.sin(theta)
+        out = math.sin((1.0 - fraction) * theta) / sine * p + math.sin(fraction * theta) / sine * q
+    return np.asarray(out / math.sqrt(out @ out))
 
 
 def _length(vectors: FloatArray) -> FloatArray:
