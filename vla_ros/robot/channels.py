@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 POSITION_AXES = ("x", "y", "z")
 ORIENTATION_AXES = ("x", "y", "z", "w")
 
 
+@cache
 def joint_channels(arm: str, joints: int) -> tuple[str, ...]:
     """`arm/joint1` ... `arm/jointN`, in the order of the robot YAML's `joints`."""
     return tuple(f"{arm}/joint{index + 1}" for index in range(joints))
 
 
+@cache
 def tool_channels(arm: str) -> tuple[str, ...]:
     """Seven channels of a tool pose: position x y z (m), orientation x y z w (unit quaternion)."""
     position = tuple(f"{arm}/tcp/position.{axis}" for axis in POSITION_AXES)
