@@ -1,6 +1,7 @@
 """ros2 launch vla_ros franka.launch.py policy:=franka_pick [sim:=true] [prompt:="..."] [namespace:=/left]
 
-Starts the table of processes that `vla up` starts; when one ends, all end. The arm does not move before
+Starts the table of processes that `vla up` starts; when one ends, all end, but a policy_node that dies is
+started again while control_node holds the arm. The arm does not move before
 `ros2 service call /policy_node/start std_srvs/srv/Trigger` and the same for /control_node/start.
 """
 
@@ -39,7 +40,9 @@ def _start(context: LaunchContext) -> list[ExecuteProcess]:
             name=process.name,
             additional_env=dict(process.env),
             output="screen",
-            on_exit=Shutdown(reason=f"{process.name} ended"),
+            respawn=process.restart,
+            respawn_delay=2.0,
+            on_exit=None if process.restart else Shutdown(reason=f"{process.name} ended"),
         )
         for process in processes
     ]

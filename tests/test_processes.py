@@ -95,6 +95,43 @@ def test_a_killed_child_is_named_with_its_signal(start_process: Starter) -> None
     gone(pids)
 
 
+RESTARTING = """
+import sys
+from vla_ros import processes
+processes.REFUSED_WITHIN_S = float(sys.argv[1])
+env = {"PYTHONUNBUFFERED": "1"}
+run = lambda name, restart: processes.Process(name, (sys.executable, "-c", sys.argv[2]), env, restart)
+table = [run("control", False), run("policy", True)]
+ended = processes.Supervisor(table, lambda name, line: print(f"{name}: {line}", flush=True)).run()
+print("supervisor:", ended, flush=True)
+"""
+
+
+def pids_of(started, name: str) -> list[int]:
+    return [int(line.rsplit(" ", 1)[1]) for line in started.lines if line.startswith(f"{name}: pid ")]
+
+
+def test_a_policy_that_dies_is_started_again_and_the_others_go_on(start_process: Starter) -> None:
+    started = start_process([sys.executable, "-c", RESTARTING, "0.0", SLEEPER], "supervisor")
+    wait_for(lambda: started.output.count(": pid ") == 2, 30, "children")
+    os.kill(pids_of(started, "policy")[0], signal.SIGKILL)
+    wait_for(lambda: len(pids_of(started, "policy")) == 2, 30, "the policy to be started again")
+    assert "policy: policy ended by signal SIGKILL; started again" in started.output
+    assert alive(pids_of(started, "control")[0])
+    os.kill(started.pid, signal.SIGINT)
+    assert started.wait() == 0, started.output
+    gone([*pids_of(started, "policy"), *pids_of(started, "control")])
+
+
+def test_a_policy_that_refuses_to_start_is_not_started_again(start_process: Starter) -> None:
+    started = start_process([sys.executable, "-c", RESTARTING, "60.0", SLEEPER], "supervisor")
+    wait_for(lambda: started.output.count(": pid ") == 2, 30, "children")
+    os.kill(pids_of(started, "policy")[0], signal.SIGKILL)
+    assert started.wait() == 0
+    assert "supervisor: policy ended by signal SIGKILL" in started.output
+    gone([*pids_of(started, "policy"), *pids_of(started, "control")])
+
+
 def test_children_do_not_outlive_a_supervisor_that_was_killed(start_process: Starter, tmp_path: Path) -> None:
     held = tmp_path / "held"
     started, pids = supervise(start_process, SLEEPER, HOLDER.replace("FILE", repr(str(held))))

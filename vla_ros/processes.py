@@ -18,22 +18,28 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import IO
 
 PR_SET_PDEATHSIG = 1
 MAX_LINES_WAITING = 10_000
+# A process that ends sooner than this refused to start; another try would end the same way.
+REFUSED_WITHIN_S = 10.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process of the graph: what to run and what to add to its environment."""
+    """One process of the graph: what to run and what to add to its environment.
+
+    restart: start it again when it dies, instead of ending the others with it.
+    """
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    restart: bool = False
 
 
 def _node(name: str, parameters: Mapping[str, str], extra: Sequence[str]) -> Process:
@@ -64,7 +70,8 @@ def table(
         parameters = {"robot": robot, "policy": policy}
         if prompt is not None:
             parameters["prompt"] = prompt
-        processes.append(_node("policy_node", parameters, extra))
+        # Without it control_node holds the arm, and it comes back stopped: the operator starts it again.
+        processes.append(replace(_node("policy_node", parameters, extra), restart=True))
     return processes
 
 
@@ -115,13 +122,14 @@ def end(children: Sequence[subprocess.Popen[bytes]], grace_s: float = 5.0) -> No
 
 
 class Supervisor:
-    """Runs a table of processes until one of them ends or this program is told to stop."""
+    """Runs a table of processes until one without `restart` ends, or this program is told to stop."""
 
     def __init__(self, processes: Sequence[Process], write: Callable[[str, str], None]) -> None:
         """`write(process name, line)` receives the output; it is called from a thread of its own."""
         self.processes = tuple(processes)
         self.write = write
         self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: dict[str, float] = {}
         self._lines: queue.Queue[tuple[str, str]] = queue.Queue(MAX_LINES_WAITING)
         self._stop = threading.Event()
         self._asked = 0
@@ -138,13 +146,8 @@ class Supervisor:
         threading.Thread(target=self._write, daemon=True).start()
         try:
             for process in self.processes:
-                child = start(process, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-                self.children[process.name] = child
-                assert child.stdout is not None
-                reader = threading.Thread(target=self._read, args=(process.name, child.stdout), daemon=True)
-                reader.start()
-                readers.append(reader)
-            return self._wait()
+                readers.append(self._start(process))
+            return self._wait(readers)
         finally:
             end(list(self.children.values()))
             for reader in readers:
@@ -155,12 +158,32 @@ class Supervisor:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _wait(self) -> str | None:
+    def _start(self, process: Process) -> threading.Thread:
+        """Start one process; returns the thread that reads its output."""
+        child = start(process, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.children[process.name] = child
+        self._started[process.name] = time.monotonic()
+        assert child.stdout is not None
+        reader = threading.Thread(target=self._read, args=(process.name, child.stdout), daemon=True)
+        reader.start()
+        return reader
+
+    def _wait(self, readers: list[threading.Thread]) -> str | None:
         while not self._stop.wait(0.05):
-            for name, child in self.children.items():
-                code = child.poll()
-                if code is not None:
-                    return f"{name} ended {describe_exit(code)}"
+            for process in self.processes:
+                code = self.children[process.name].poll()
+                if code is None:
+                    continue
+                ended = f"{process.name} ended {describe_exit(code)}"
+                ran_s = time.monotonic() - self._started[process.name]
+                if not process.restart or ran_s < REFUSED_WITHIN_S:
+                    return ended
+                signal_group(self.children[process.name], signal.SIGKILL)
+                with contextlib.suppress(queue.Full):
+                    self._lines.put_nowait(
+                        (process.name, f"{ended}; started again: stopped until `vla start`")
+                    )
+                readers.append(self._start(process))
         return None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
