@@ -48,11 +48,13 @@ class Bench:
             if self.states:
                 self.states_stamp_ns = self.now_ns
             measured = {"arm": Measured(self.q.copy(), self.states_stamp_ns)}
+            # Between two streams the driver holds; they may follow each other without a tick of silence.
+            begins = not self.supervisor.live
             command = self.supervisor.tick(self.now_ns, measured).get("arm")
             self.commands.append(command)
             self.events += self.supervisor.take_events()
             if command is not None:
-                if not self.sent or self.commands[-2:-1] == [None]:
+                if begins:
                     # The driver rests where the arm is, or at what was sent last.
                     self.streams.append(([self.q, *self.sent[-1:]], []))
                 self.sent.append(command.sent)

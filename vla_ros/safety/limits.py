@@ -18,6 +18,9 @@ from vla_ros.types import FloatArray
 
 # A limit is said to have changed a command when it moved a joint by more than this, rad.
 NOTICEABLE = 1e-4
+# What a joint is behind its target is made up for in about this time, not at once: noise in the targets
+# would otherwise become bursts of acceleration. A target that moves is followed without lag all the same.
+CLOSING_S = 0.03
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,9 @@ class JointLimiter:
         feedforward = np.clip(target_velocity, -self.velocity, self.velocity)
         goal = np.clip(target, self.lower, self.upper)
         behind = goal - feedforward * self.period_s - self.q
-        wanted = feedforward + np.sign(behind) * braking_speed(np.abs(behind), self.change, self.period_s)
+        closing = braking_speed(np.abs(behind), self.change, self.period_s)
+        closing = np.minimum(closing, np.abs(behind) / max(CLOSING_S, self.period_s))
+        wanted = feedforward + np.sign(behind) * closing
         low, high = self._interval()
         v = np.clip(wanted, low, high)
         limits = []

@@ -92,6 +92,12 @@ class Supervisor:
         return SOURCES[self.mode]
 
     @property
+    def live(self) -> bool:
+        """Whether a stream of commands is open; one begins at the measured state, or where the last one
+        ended if the arms are still there."""
+        return any(arm.live for arm in self._arms.values())
+
+    @property
     def at_rest(self) -> bool:
         """Whether no arm is being moved and none is about to be."""
         return self.mode not in (POLICY, HOMING) and all(arm.at_rest for arm in self._arms.values())
