@@ -189,6 +189,11 @@ class PolicyGraph:
         request = SetParameters.Request(parameters=[parameter])
         return self.call(SetParameters, "policy_node/set_parameters", request).results[0]
 
+    def describe(self, topic: str, urdf: str) -> None:
+        """Publish a robot description, latched."""
+        self._description = self.node.create_publisher(String, topic, LATCHED)
+        self._description.publish(String(data=urdf))
+
     def count(self, key: str) -> int:
         return int(self.values.get(key, 0))
 

@@ -17,7 +17,7 @@ from tests.support import Started, Starter, claimed_domain, wait_for
 from tests.tiny_bundle import ROOT, write_tiny_bundle
 from vla_ros.action.message import from_message
 from vla_ros.robot.channels import gripper_channel, tool_channels
-from vla_ros.robot.load import load_robot
+from vla_ros.robot.load import load_robot, read_urdf
 
 pytestmark = pytest.mark.graph
 
@@ -310,6 +310,26 @@ def expect_refusal_to_start(process: Started, *texts: str) -> None:
 
 def test_no_robot_or_policy_is_named(environment: None, start_process: Starter) -> None:
     expect_refusal_to_start(start_process.node("policy_node"), "parameter 'robot' is not set")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_published_robot_description_is_used_and_checked(
+    ros_domain: int, start_process: Starter, bundle: Path, whole: bool
+) -> None:
+    robot = load_robot(ROBOT_FILE)
+    arm = robot.arms["arm"]
+    text = read_urdf(ROBOT_FILE, arm)
+    graph = PolicyGraph(robot)
+    try:
+        graph.describe(arm.robot_description, text if whole else text.replace("fr3_joint4", "fr3_elbow"))
+        process = start_process.node("policy_node", *parameters(bundle))
+        if whole:
+            process.wait_for_text(READY, 60)
+            assert f"arm 'arm': URDF from {arm.robot_description}" in process.output
+        else:
+            expect_refusal_to_start(process, "fr3_joint4", str(arm.robot_description))
+    finally:
+        graph.end()
 
 
 @pytest.mark.parametrize(

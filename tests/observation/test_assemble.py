@@ -262,6 +262,16 @@ def test_a_frozen_camera_is_called_frozen() -> None:
     feed.see(330)
 
 
+def test_frames_that_would_have_come_in_between_are_counted() -> None:
+    feed = Feed()
+    for time in (0, 33, 67, 133, 166, 300):
+        feed.image("front", time)
+    assert feed.buffers.cameras["front"].missed == 4
+    feed.image("front", -9_000)
+    feed.image("front", -8_967)
+    assert feed.buffers.cameras["front"].missed == 4
+
+
 def test_a_late_frame_is_dropped_and_counted() -> None:
     feed = Feed().all()
     feed.image("wrist", -30)

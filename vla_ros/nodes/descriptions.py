@@ -8,7 +8,7 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rosbags.typesys import Stores, get_typestore
+from rclpy.serialization import deserialize_message
 from std_msgs.msg import String
 
 from vla_ros.nodes.transport import polled_subscription, take_latest
@@ -17,7 +17,6 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import check_description, read_urdf
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-_STORE = get_typestore(Stores.ROS2_HUMBLE)
 
 
 class Descriptions:
@@ -64,5 +63,5 @@ class Descriptions:
         """Read what has arrived; True while a topic is still silent."""
         for topic, subscription in self._subscriptions.items():
             if (cdr := take_latest(subscription)) is not None:
-                self._texts[topic] = str(_STORE.deserialize_cdr(cdr, "std_msgs/msg/String").data)  # type: ignore[attr-defined]
+                self._texts[topic] = str(deserialize_message(cdr, String).data)
         return len(self._texts) < len(self._subscriptions)

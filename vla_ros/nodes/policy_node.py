@@ -361,6 +361,7 @@ class PolicyNode(ManagedNode):
             diagnostics.value("prompt", _shown(self._prompt))
         with self._buffers_lock:
             received = {name: ring.received for name, ring in self._buffers.cameras.items()}
+            missed = {name: ring.missed for name, ring in self._buffers.cameras.items()}
             dropped = {stream: dict(ring.dropped) for stream, ring in self._buffers.rings.items()}
         now = time.monotonic()
         self._arrivals.append((now, received))
@@ -371,6 +372,7 @@ class PolicyNode(ManagedNode):
             rate = (count - before[name]) / (now - since) if now > since else 0.0
             diagnostics.value(f"frames.{name}.received", count)
             diagnostics.value(f"frames.{name}.rate_hz", rate)
+            diagnostics.value(f"frames.{name}.missed", missed[name])
         for stream, reasons in dropped.items():
             for reason, count in reasons.items():
                 diagnostics.value(f"dropped.{stream}.{reason}", count)

@@ -10,7 +10,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from vla_ros.errors import Refused
 from vla_ros.observation.decode import (
@@ -20,7 +20,7 @@ from vla_ros.observation.decode import (
     decode_image,
     decode_joint_state,
 )
-from vla_ros.robot.config import Camera, Gripper, Robot
+from vla_ros.robot.config import Camera, Gripper, Robot, Stream
 from vla_ros.robot.states import gripper_width, positions_by_name
 from vla_ros.types import FloatArray
 
@@ -37,12 +37,15 @@ class Ring(Generic[T]):
     """The newest samples of one stream, in strictly increasing order of their stamps.
 
     samples: (stamp_ns, value), oldest first. received: messages seen; dropped: {reason: how many of
-    them were not kept}.
+    them were not kept}; missed: how many more there would have been between the stamps at the stream's
+    own rate, lost on the way or never sent.
     """
 
-    def __init__(self, stream: str, topic: str, capacity: int, max_age_ns: int) -> None:
+    def __init__(self, stream: str, topic: str, capacity: int, max_age_ns: int, rate_hz: float) -> None:
         self.stream, self.topic = stream, topic
         self.max_age_ns = max_age_ns
+        self.period_ns = 1e9 / rate_hz
+        self.missed = 0
         self.samples: deque[tuple[int, T]] = deque(maxlen=capacity)
         self.received = 0
         self.dropped: Counter[str] = Counter()
@@ -83,6 +86,8 @@ class Ring(Generic[T]):
                     return
                 self.samples.clear()
                 self._before_jump_ns = newest
+            else:
+                self.missed += max(0, round((stamp_ns - newest) / self.period_ns) - 1)
         self._repeats = 0
         self.samples.append((stamp_ns, value))
 
@@ -162,15 +167,9 @@ class ObservationBuffers:
         self.joints: dict[str, Ring[FloatArray]] = {}
         self.grippers: dict[str, Ring[float]] = {}
         for name, arm in robot.arms.items():
-            states = arm.states
-            kept = math.ceil(states.rate_hz * JOINT_SECONDS_KEPT) + 1
-            age = round(states.max_age_ms * MS)
-            self.joints[name] = Ring(f"{name}/joint_states", states.topic, kept, age)
+            self.joints[name] = _state_ring(f"{name}/joint_states", arm.states)
             if arm.gripper is not None:
-                states = arm.gripper.states
-                kept = math.ceil(states.rate_hz * JOINT_SECONDS_KEPT) + 1
-                age = round(states.max_age_ms * MS)
-                self.grippers[name] = Ring(f"{name}/gripper_states", states.topic, kept, age)
+                self.grippers[name] = _state_ring(f"{name}/gripper_states", arm.gripper.states)
         self._encodings: dict[str, str] = {}
 
     @property
@@ -231,7 +230,13 @@ def check_size(stream: str, size: tuple[int, int], camera: Camera) -> None:
 
 
 def _camera_ring(name: str, camera: Camera) -> Ring[Frame]:
-    return Ring(f"camera/{name}", camera.topic, FRAMES_KEPT, round(camera.max_age_ms * MS))
+    age = round(camera.max_age_ms * MS)
+    return Ring(f"camera/{name}", camera.topic, FRAMES_KEPT, age, camera.rate_hz)
+
+
+def _state_ring(stream: str, states: Stream) -> Ring[Any]:
+    kept = math.ceil(states.rate_hz * JOINT_SECONDS_KEPT) + 1
+    return Ring(stream, states.topic, kept, round(states.max_age_ms * MS), states.rate_hz)
 
 
 def _width(gripper: Gripper, sample: JointSample) -> float:
