@@ -16,6 +16,8 @@ from vla_ros.robot.config import Robot
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import check_description, read_urdf
 
+# Discovery takes a second and more on a busy machine; what was discovered is worth waiting for.
+DISCOVERY_S, ARRIVAL_S = 1.5, 5.0
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -34,12 +36,16 @@ class Descriptions:
         }
         self._texts: dict[str, str] = {}
 
-    def kinematics(self, patience_s: float) -> dict[str, Kinematics]:
-        """{arm: kinematics}. Waits until `patience_s` after construction for topics that stay silent.
+    def kinematics(self) -> dict[str, Kinematics]:
+        """{arm: kinematics}. Waits for topics that are published, and a little for those that are not yet.
 
         Raises KinematicsError when a published URDF does not hold the arm of the robot YAML.
         """
-        while self._poll() and time.monotonic() - self._begin < patience_s:
+        while silent := self._poll():
+            waited = time.monotonic() - self._begin
+            published = any(self._node.count_publishers(topic) for topic in silent)
+            if waited > (ARRIVAL_S if published else DISCOVERY_S):
+                break
             time.sleep(0.02)
         found = {}
         for name, arm in self._robot.arms.items():
@@ -59,9 +65,9 @@ class Descriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = {}
 
-    def _poll(self) -> bool:
-        """Read what has arrived; True while a topic is still silent."""
+    def _poll(self) -> list[str]:
+        """Read what has arrived; returns the topics that are still silent."""
         for topic, subscription in self._subscriptions.items():
             if (cdr := take_latest(subscription)) is not None:
                 self._texts[topic] = str(deserialize_message(cdr, String).data)
-        return len(self._texts) < len(self._subscriptions)
+        return [topic for topic in self._subscriptions if topic not in self._texts]

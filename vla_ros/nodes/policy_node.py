@@ -38,7 +38,7 @@ from vla_ros.observation.assemble import assemble
 from vla_ros.observation.buffers import ObservationBuffers
 from vla_ros.policy.bundle import load_bundle
 from vla_ros.policy.contract import require
-from vla_ros.policy.onnx_backend import PROVIDERS, OnnxPolicy
+from vla_ros.policy.onnx_backend import PROVIDERS, OnnxPolicy, Provider
 from vla_ros.policy.preprocess import Preprocessor
 from vla_ros.resources import policy_bundle, robot_config
 from vla_ros.robot.load import load_robot
@@ -49,7 +49,6 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 CAMERA_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 # The newest state is enough: at this period, interpolation between states is off by 1e-4 rad at 7 rad/s^2.
 JOINT_PERIOD_S = 0.01
-DESCRIPTION_PATIENCE_S = 1.0
 WARM_UP_RUNS = 3
 LOG_PERIOD_S = 1.0
 RATE_WINDOW_S = 2.0
@@ -103,6 +102,20 @@ class PolicyNode(ManagedNode):
             raise VlaRosError(f"policy_node: provider '{provider}'; expected one of {', '.join(PROVIDERS)}")
         robot_file = robot_config(self.get_parameter("robot").value)
         self._robot = load_robot(robot_file)
+        descriptions = Descriptions(self, self._robot, robot_file)
+        try:
+            self._load(provider)
+            self._kinematics = descriptions.kinematics()
+        finally:
+            descriptions.close()
+        self._wire()
+        self._start_reporting()
+        # A full collection would walk all of onnxruntime's and pinocchio's wrappers, for 50 ms and more.
+        gc.collect()
+        gc.freeze()
+
+    def _load(self, provider: Provider) -> None:
+        """Bundle, network and buffers; the network is warm afterwards."""
         bundle = load_bundle(policy_bundle(self.get_parameter("policy").value))
         require(bundle, self._robot)
         self._bundle = bundle
@@ -110,27 +123,20 @@ class PolicyNode(ManagedNode):
         if self._prompt:
             self._check_prompt(self._prompt)
         self._buffers = ObservationBuffers(self._robot, self._preprocessor.cameras)
-        self._wire()
-        descriptions = Descriptions(self, self._robot, robot_file)
-        try:
-            # OpenCV's own threads do not share one small resize; ours share the cameras out.
-            cv2.setNumThreads(1)
-            threads = self.get_parameter("inference_threads").value or None
-            self._policy = OnnxPolicy(bundle, provider, threads)
-            for _ in range(WARM_UP_RUNS):
-                self._policy.warm_up()
-            self._kinematics = descriptions.kinematics(DESCRIPTION_PATIENCE_S)
-        finally:
-            descriptions.close()
+        # OpenCV's own threads do not share one small resize; ours share the cameras out.
+        cv2.setNumThreads(1)
+        self._policy = OnnxPolicy(bundle, provider, self.get_parameter("inference_threads").value or None)
+        for _ in range(WARM_UP_RUNS):
+            self._policy.warm_up()
+
+    def _start_reporting(self) -> None:
+        assert self._policy is not None
         self._diagnostics = DiagnosticsPublisher(self, self._refresh_diagnostics)
-        self._diagnostics.value("policy", bundle.manifest.name)
+        self._diagnostics.value("policy", self._bundle.manifest.name)
         self._diagnostics.value("providers", ", ".join(self._policy.providers))
         report = check_dds()
         log = self.get_logger()
         (log.info if report.in_effect else log.warning)(report.text)
-        # A full collection would walk all of onnxruntime's and pinocchio's wrappers, for 50 ms and more.
-        gc.collect()
-        gc.freeze()
 
     def activate(self) -> None:
         """Start the threads; inference itself waits for `~/start`."""
