@@ -47,6 +47,8 @@ NO_VERDICT = "failure: no verdict"
 # A machine that slept (a laptop's lid, a virtual machine that was paused) shows it by its clocks.
 SLEEP_S = 0.5
 ATTEMPTS = 5
+# The slowest stream (the gripper's, 15 Hz) is heard again within this, after the policy has forgotten it.
+SETTLE_S = 0.2
 LOG_TAIL_LINES = 15
 
 
@@ -240,6 +242,7 @@ def _run_episode(
     operator.prompt(prompt)
     operator.trigger("policy_node/reset")
     operator.trigger("control_node/reset")
+    operator.sleep(SETTLE_S)
     recorder.begin(out / file)
     began = time.monotonic()
     operator.trigger("policy_node/start")

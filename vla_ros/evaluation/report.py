@@ -95,7 +95,7 @@ def _head(run: Run) -> str:
         ("control_period_error_ms", "control period error, ms p50 / p99"),
     ):
         value = summary[name]
-        tiles.append((f"{value['p50']:.2g} / {value['p99']:.2g}" if value else "no sample", text))
+        tiles.append((f"{_short(value['p50'])} / {_short(value['p99'])}" if value else "no sample", text))
     for camera, frames in summary["frames"].items():
         tiles.append((f"{frames['received']} / {frames['sent']}", f"frames received / sent, {camera}"))
     tiles.append((str(summary["refused_observations"]), "observations refused"))
@@ -103,6 +103,11 @@ def _head(run: Run) -> str:
     cells = "".join(f"<div><b>{escape(value)}</b><span>{escape(text)}</span></div>" for value, text in tiles)
     facts = " · ".join(f"{escape(key)} <code>{escape(value)}</code>" for key, value in run.facts.items())
     return f'<h1>{escape(run.title)}</h1><p class="soft">{facts}</p><div class="tiles">{cells}</div>'
+
+
+def _short(value: float) -> str:
+    """About three digits, without an exponent."""
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
 def _latency_table(end: NodeReports) -> str:

@@ -135,14 +135,14 @@ def plot(
 
 
 def histogram(values: ArrayLike, title: str, x_label: str, colour: str, bins: int = 40) -> str:
-    """Counts of `values` up to their 99.5th percentile, with p50 and p99 marked; '' without values."""
+    """Counts of `values` between their 0.5th and 99.5th percentiles, p50 and p99 marked; '' without any."""
     data = np.asarray(values, dtype=np.float64)
     data = data[np.isfinite(data)]
     if data.size == 0:
         return ""
-    median, high = (float(value) for value in np.percentile(data, [50, 99.5]))
+    lowest, median, high = (float(value) for value in np.percentile(data, [0.5, 50, 99.5]))
     # Zero belongs on the axis of a latency, not on that of a nearly constant interval.
-    low = min(0.0, float(data.min())) if data.min() < 0.5 * median else float(data.min())
+    low = min(0.0, lowest) if lowest < 0.5 * median else lowest
     margin = max(0.05 * (high - low), 0.005 * abs(high), 1e-6)
     heights, edges = np.histogram(data, bins=bins, range=(low if low == 0.0 else low - margin, high + margin))
     p50, p99 = np.percentile(data, [50, 99])
