@@ -17,7 +17,7 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import check_description, read_urdf
 
 # Discovery takes a second and more on a busy machine; what was discovered is worth waiting for.
-DISCOVERY_S, ARRIVAL_S = 1.5, 5.0
+DISCOVERY_S, ARRIVAL_S = 2.5, 5.0
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
