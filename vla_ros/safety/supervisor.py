@@ -36,8 +36,8 @@ from vla_ros.types import ActionChunk, Command, FloatArray
 HOME_TOLERANCE = 2e-3
 # A limit (the workspace, say) may keep the arm from home: this long after it was due it is given up.
 HOME_PATIENCE_NS = 3000 * MS
-# How long the resting position is still sent after a stop, so that a lost message does not matter.
-REST_NS = 200 * MS
+# For so many ticks the resting position is still sent after a stop, so that a lost message does not matter.
+REST_TICKS = 20
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Supervisor:
         self._far_reported: int | None = None
         self._gripper: dict[str, float] = {}
         self._home: HomePath | None = None
-        self._rested_ns: int | None = None
+        self._rested = 0
 
     @property
     def source(self) -> str:
@@ -227,14 +227,14 @@ class Supervisor:
             elif self._home.over_for(now_ns) > HOME_PATIENCE_NS:
                 self._step("lost", "home_blocked", f"home is not reached: {distance:.3f} rad are left")
         if self.mode == STOPPING and all(follower.at_rest for follower in self._arms.values()):
-            if self._rested_ns is None:
-                self._rested_ns = now_ns
-            if not 0 <= now_ns - self._rested_ns < REST_NS:
+            # Counted and not timed: simulated time may stand still.
+            self._rested += 1
+            if self._rested > REST_TICKS:
                 self._step("rested", "rest", "at rest")
                 for follower in self._arms.values():
                     follower.end()
         else:
-            self._rested_ns = None
+            self._rested = 0
 
     def _watch_joints(self, now_ns: int) -> None:
         if self.mode not in (POLICY, HOMING):
@@ -352,7 +352,7 @@ class Supervisor:
 
     def _go(self, event: str) -> None:
         self.mode = TRANSITIONS[self.mode][event]
-        self._rested_ns = None
+        self._rested = 0
         if self.mode != HOMING:
             self._home = None
 
