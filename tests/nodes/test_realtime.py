@@ -49,3 +49,29 @@ def test_without_the_right_it_says_so_and_goes_on(start_process: Starter) -> Non
     child = start_process([sys.executable, "-c", WITHOUT_RIGHTS])
     assert child.wait() == 0, child.output
     assert "SCHED_OTHER False" in child.output
+
+
+PAGES = """
+from pathlib import Path
+import numpy as np
+import pinocchio
+from vla_ros.nodes import realtime
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+before = resident()
+realtime.drop_start_up_pages()
+after = resident()
+print("gave back", (before - after) * 4 // 1024, "MB")
+assert after < 0.75 * before, (before, after)
+assert np.allclose(np.linalg.inv(np.eye(50) * 2), np.eye(50) / 2)
+assert pinocchio.buildSampleModelManipulator().nq == 6
+print("still works")
+"""
+
+
+def test_pages_of_start_up_are_given_back(start_process: Starter) -> None:
+    child = start_process([sys.executable, "-c", PAGES])
+    assert child.wait() == 0, child.output
+    assert "still works" in child.output
