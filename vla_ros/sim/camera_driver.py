@@ -5,6 +5,7 @@ Started by `vla_ros.sim.camera_process`; arguments: robot YAML, number of the re
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -28,7 +29,8 @@ JPEG_QUALITY = 90
 def main() -> int:
     """Serve until standard input closes."""
     robot_file, report_fd, *ros_arguments = sys.argv[1:]
-    with os.fdopen(int(report_fd), "w", buffering=1) as reports:
+    # Suppressed around the pipe too: closing it flushes what a twin that is gone has not read.
+    with contextlib.suppress(BrokenPipeError), os.fdopen(int(report_fd), "w", buffering=1) as reports:
 
         def report(*words: object) -> None:
             print(*(str(word).replace("\n", "\\n") for word in words), file=reports)
@@ -44,7 +46,7 @@ def main() -> int:
         try:
             _serve(robot, world, ros_arguments, report)
         except BrokenPipeError:
-            pass  # the twin is gone
+            return 0  # the twin is gone
         except Exception as error:
             report(ERROR, error)
             raise
