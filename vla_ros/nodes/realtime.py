@@ -23,6 +23,8 @@ BELOW = 5
 # A thread that wakes up waits this long for another one that runs Python; Python's default is 5 ms.
 SWITCH_INTERVAL_S = 0.0005
 
+CAP_IPC_LOCK = 14
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
