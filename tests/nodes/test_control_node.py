@@ -265,13 +265,15 @@ def test_a_missing_joint_name_is_not_filled_in(graph: ControlGraph) -> None:
     graph.assert_limits()
 
 
-def test_emergency_stop_is_latched_until_reset(graph: ControlGraph) -> None:
+@pytest.mark.parametrize("kind", ["latched", "volatile"])
+def test_emergency_stop_is_latched_until_reset(graph: ControlGraph, kind: str) -> None:
+    estop = graph.estop if kind == "latched" else graph.volatile_estop
     graph.start()
     graph.send(graph.joint_chunk(0.3, rows=30))
     graph.wait_source("policy")
-    graph.estop.publish(Bool(data=True))
+    estop.publish(Bool(data=True))
+    estop.publish(Bool(data=False))
     graph.wait_source("estop")
-    graph.estop.publish(Bool(data=False))
     resting = graph.settle()
     for service in ("start", "home"):
         response = graph.call(service)

@@ -44,7 +44,7 @@ from vla_ros.nodes.realtime import (
     sleep_until,
     steady_process,
 )
-from vla_ros.nodes.transport import polled_subscription, raw_subscription, take_latest
+from vla_ros.nodes.transport import polled_subscription, raw_subscription, take_all, take_latest
 from vla_ros.resources import robot_config
 from vla_ros.robot.channels import gripper_channel, joint_channels
 from vla_ros.robot.config import Arm, Stream
@@ -134,12 +134,17 @@ class ControlNode(ManagedNode):
             self.destroy_subscription(subscription)
         kinematics = {name: wiring.kinematics for name, wiring in self._arms.items()}
         self._supervisor = Supervisor(robot, kinematics, scheduler)
-        self._estop = polled_subscription(self, Bool, "vla/estop", LATCHED)
+        # An emergency stop has to work from a latched publisher that was there before this node, and from
+        # any other: a subscription that asks for history gets nothing from publishers without one.
+        self._estops = [
+            polled_subscription(self, Bool, "vla/estop", qos)
+            for qos in (LATCHED, QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
+        ]
         self._command = self.create_publisher(JointState, "vla/command", 10)
         self._source_publisher = self.create_publisher(String, "vla/control_source", LATCHED)
         chunks = raw_subscription(self, JointTrajectory, "vla/action_chunk", 10, self._on_chunk)
         self._release += [
-            partial(self.destroy_subscription, self._estop),
+            *(partial(self.destroy_subscription, estop) for estop in self._estops),
             partial(self.destroy_subscription, chunks),
             partial(self.destroy_publisher, self._command),
             partial(self.destroy_publisher, self._source_publisher),
@@ -330,8 +335,7 @@ class ControlNode(ManagedNode):
 
     def _tick(self, now_ns: int) -> None:
         supervisor = self._supervisor
-        pressed = take_latest(self._estop)
-        if pressed is not None and deserialize_message(pressed, Bool).data and supervisor.mode != ESTOP:
+        if self._estop_pressed() and supervisor.mode != ESTOP:
             supervisor.request("estop", now_ns)
             self.get_logger().error("emergency stop")
         self._read_joints()
@@ -349,6 +353,11 @@ class ControlNode(ManagedNode):
         if commands:
             self._send(commands)
         self._tell(now_ns)
+
+    def _estop_pressed(self) -> bool:
+        """Whether any message since the last tick said so: a release does not take back a press."""
+        messages = [data for estop in self._estops for data in take_all(estop)]
+        return any(deserialize_message(data, Bool).data for data in messages)
 
     def _read_joints(self) -> None:
         for name, wiring in self._arms.items():
