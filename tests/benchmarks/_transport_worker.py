@@ -63,7 +63,7 @@ def subscribe(node: Any, ours: bool) -> dict[str, Any]:
     from rclpy.executors import SingleThreadedExecutor
     from sensor_msgs.msg import Image
 
-    from vla_ros.nodes.transport import raw_subscription
+    from vla_ros.nodes.transport import RawReceiver
     from vla_ros.observation.decode import decode_image
 
     arrivals: list[tuple[int, int, float]] = []
@@ -83,16 +83,26 @@ def subscribe(node: Any, ours: bool) -> dict[str, Any]:
         stamp = message.header.stamp
         note(camera, stamp.sec * 1_000_000_000 + stamp.nanosec, pixels)
 
-    for index in range(CAMERAS):
-        topic = f"bench/camera{index}"
-        if ours:
-            raw_subscription(node, Image, topic, 10, partial(take_serialised, index))
-        else:
+    topics = [f"bench/camera{index}" for index in range(CAMERAS)]
+
+    def over() -> bool:
+        return bool(cpu) and time.monotonic() - cpu[-1][0] > _QUIET_S - 2.0
+
+    if ours:
+        receiver = RawReceiver(node)
+        for index, topic in enumerate(topics):
+            receiver.subscribe(Image, topic, 10, partial(take_serialised, index))
+        receiver.start()
+        while not over():
+            time.sleep(0.5)
+        receiver.stop()
+    else:
+        for index, topic in enumerate(topics):
             node.create_subscription(Image, topic, partial(take_typed, index), 10)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    while not cpu or time.monotonic() - cpu[-1][0] < _QUIET_S - 2.0:
-        executor.spin_once(timeout_sec=0.5)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not over():
+            executor.spin_once(timeout_sec=0.5)
     measured = [index for index, item in enumerate(arrivals) if item[1] >= arrivals[0][1] + WARM_UP_S * 1e9]
     first, last = cpu[measured[0]], cpu[measured[-1]]
     latencies = [arrivals[index][2] for index in measured]
