@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-EPISODES ?= 3
+EPISODES ?= 10
 SEED ?= 0
 OUT ?= demo_out
 
