@@ -1,8 +1,8 @@
 """policy_node: camera and joint topics in, action chunks out.
 
-Threads. The executor's thread runs every callback: images go into the buffers, services, parameters and
-the prompt change what is wanted. The `inference` thread assembles the newest observation, runs the network
-and publishes. The `joints` thread polls the joint states, which come too often for an executor. What is
+Threads. The executor's thread runs services, parameters and the prompt, which change what is wanted. The
+`receiver` thread puts images into the buffers. The `inference` thread assembles the newest observation, runs
+the network and publishes. The `joints` thread polls the joint states, which come often. What is
 shared is guarded by two locks, never held both: `_buffers_lock` (the buffers and the polled subscriptions)
 and `_wanted_lock` (prompt, running, epoch).
 """
@@ -32,7 +32,7 @@ from vla_ros.errors import Refused, VlaRosError
 from vla_ros.nodes.descriptions import Descriptions
 from vla_ros.nodes.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher
 from vla_ros.nodes.lifecycle import ManagedNode, declare, run, trigger_service
-from vla_ros.nodes.transport import check_dds, polled_subscription, raw_subscription, take_latest
+from vla_ros.nodes.transport import RawReceiver, check_dds, polled_subscription, take_latest
 from vla_ros.nodes.two_hands import TwoHands
 from vla_ros.observation.assemble import assemble
 from vla_ros.observation.buffers import ObservationBuffers
@@ -75,6 +75,7 @@ class PolicyNode(ManagedNode):
         self._threads: list[threading.Thread] = []
         self._ours: list[Any] = []
         self._chunks: Any = None
+        self._receiver: RawReceiver | None = None
         self._joint_streams: list[tuple[Any, Any]] = []
         self._diagnostics: DiagnosticsPublisher | None = None
         self._policy: OnnxPolicy | None = None
@@ -167,6 +168,9 @@ class PolicyNode(ManagedNode):
 
     def cleanup(self) -> None:
         """Release network, topics and buffers."""
+        if self._receiver is not None:
+            self._receiver.stop()
+            self._receiver = None
         for subscription in self._ours:
             self.destroy_subscription(subscription)
         self._ours, self._joint_streams = [], []
@@ -182,11 +186,12 @@ class PolicyNode(ManagedNode):
         """Publish chunks; listen to the prompt, the cameras, and the arms' and grippers' states."""
         self._chunks = self.create_publisher(JointTrajectory, "vla/action_chunk", 10)
         self._ours.append(self.create_subscription(String, "vla/prompt", self._on_prompt, LATCHED))
+        self._receiver = RawReceiver(self)
         for name in self._buffers.cameras:
             camera = self._robot.cameras[name]
             kind = Image if camera.transport == "raw" else CompressedImage
             callback = partial(self._on_image, name)
-            self._ours.append(raw_subscription(self, kind, camera.topic, CAMERA_QOS, callback))
+            self._ours.append(self._receiver.subscribe(kind, camera.topic, CAMERA_QOS, callback))
         for name, arm in self._robot.arms.items():
             streams = [(arm.states, partial(self._buffers.joint_states, name))]
             if arm.gripper is not None:
@@ -196,12 +201,15 @@ class PolicyNode(ManagedNode):
                 subscription = polled_subscription(self, JointState, stream.topic, qos)
                 self._ours.append(subscription)
                 self._joint_streams.append((subscription, push))
+        self._receiver.start()
 
-    # --- callbacks (executor's thread) ------------------------------------------------------------
+    # --- receiver's thread --------------------------------------------------------------------------
 
     def _on_image(self, camera: str, cdr: bytes) -> None:
         with self._buffers_lock:
             self._buffers.image(camera, cdr)
+
+    # --- callbacks (executor's thread) ------------------------------------------------------------
 
     def _on_prompt(self, message: String) -> None:
         self._set_prompt(message.data)
