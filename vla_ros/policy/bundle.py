@@ -156,7 +156,7 @@ def _parse(file: Path, text: str) -> Manifest:
 def _line(text: str, keys: tuple[int | str, ...]) -> int:
     """The line (from 1) of the deepest part of `keys` that the YAML text holds."""
     node = yaml.compose(text)
-    line = node.start_mark.line + 1
+    line = node.start_mark.line + 1 if node else 1
     for key in keys:
         if isinstance(node, yaml.MappingNode):
             found = [(name, value) for name, value in node.value if name.value == str(key)]

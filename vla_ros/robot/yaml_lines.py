@@ -140,6 +140,7 @@ class _Walk:
                 self.document.lines[(*path, index)] = item.start_mark.line + 1
                 items.append(self.value(item, (*path, index), (*parents, id(node))))
             return items
+        assert isinstance(node, yaml.ScalarNode)
         return self._scalar(node, path)
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath, parents: tuple[int, ...]) -> Plain:
