@@ -120,6 +120,9 @@ class Kinematics:
         base_to_world = model.frames[base].placement
         self._rotation: FloatArray = np.array(base_to_world.rotation.T)
         self._origin: FloatArray = np.array(base_to_world.translation)
+        # Most arms: the base frame is the root and the YAML's order the tree's. Nothing is to be converted.
+        self._same_base = bool(np.all(base_to_world.homogeneous == np.eye(4)))
+        self._same_order = bool(np.all(self._order == np.arange(len(self.joints))))
         self._q_model: FloatArray = np.zeros(len(self.joints))
 
     def forward(self, q: ArrayLike) -> FloatArray:
@@ -247,6 +250,8 @@ class Kinematics:
         raw = pin.computeFrameJacobian(
             self._model, self._data, self._q_model, self._tool, pin.LOCAL_WORLD_ALIGNED
         )
+        if self._same_base and self._same_order:
+            return self._tool_pose(), np.array(raw)
         jacobian = np.empty((6, len(self.joints)))
         jacobian[:3] = self._rotation @ raw[:3, self._order]
         jacobian[3:] = self._rotation @ raw[3:, self._order]
@@ -254,6 +259,8 @@ class Kinematics:
 
     def _tool_pose(self) -> FloatArray:
         placement = self._data.oMf[self._tool]
+        if self._same_base:
+            return np.array(placement.homogeneous)
         pose = np.zeros((4, 4))
         pose[:3, :3] = self._rotation @ placement.rotation
         pose[:3, 3] = self._rotation @ (placement.translation - self._origin)
