@@ -194,15 +194,19 @@ class Pipeline:
 
     def measure(self, rounds: int) -> FloatArray:
         """ms per stage, float64 [rounds, len(STAGES)]."""
+        # As the nodes do: what exists is left alone, and garbage is collected between rounds.
         gc.collect()
         gc.freeze()
+        gc.disable()
         times = np.zeros((WARM_UP + rounds, len(STAGES)))
         begin_ns = time.time_ns()
         for index in range(len(times)):
             now_ns = begin_ns + index * CHUNK_PERIOD_NS
             self.receive(self.sent(now_ns))
             times[index] = self.one_round(now_ns)
+            gc.collect(1)
             time.sleep(PERIOD_S)
+        gc.enable()
         return times[WARM_UP:]
 
     def one_round(self, now_ns: int) -> list[float]:

@@ -136,6 +136,9 @@ def angle_between(first: ArrayLike, second: ArrayLike) -> FloatArray:
     By atan2 of the chord, which keeps its accuracy at small angles where acos of the dot product does not.
     """
     p, q = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if p.ndim == 1 and q.ndim == 1:
+        chords = sorted((math.hypot(*(p - q).tolist()), math.hypot(*(p + q).tolist())))
+        return np.float64(4.0 * math.atan2(*chords))  # type: ignore[return-value]
     apart, together = _length(p - q), _length(p + q)
     # The nearer of q and -q.
     return 4.0 * np.arctan2(np.minimum(apart, together), np.maximum(apart, together))

@@ -32,6 +32,7 @@ from vla_ros.errors import Refused, VlaRosError
 from vla_ros.nodes.descriptions import Descriptions
 from vla_ros.nodes.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher
 from vla_ros.nodes.lifecycle import ManagedNode, declare, run, trigger_service
+from vla_ros.nodes.realtime import SWITCH_INTERVAL_S, collect_young
 from vla_ros.nodes.transport import RawReceiver, check_dds, polled_subscription, take_latest
 from vla_ros.nodes.two_hands import TwoHands
 from vla_ros.observation.assemble import assemble
@@ -111,9 +112,12 @@ class PolicyNode(ManagedNode):
             descriptions.close()
         self._wire()
         self._start_reporting()
-        # A full collection would walk all of onnxruntime's and pinocchio's wrappers, for 50 ms and more.
+        # A full collection would walk all of onnxruntime's and pinocchio's wrappers, for 50 ms and more; what
+        # becomes garbage from now on is collected twice a second, with the diagnostics.
         gc.collect()
         gc.freeze()
+        gc.disable()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
 
     def _load(self, provider: Provider) -> None:
         """Bundle, network and buffers; the network is warm afterwards."""
@@ -367,6 +371,7 @@ class PolicyNode(ManagedNode):
                 log.warning(f"no chunk ({error.reason}): {error}")
 
     def _refresh_diagnostics(self) -> None:
+        collect_young()
         diagnostics = self._diagnostics
         if diagnostics is None:
             return

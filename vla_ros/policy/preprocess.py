@@ -85,9 +85,11 @@ def _resize(rgb: ImageArray, spec: ImageInput, out: ImageArray) -> None:
     # the original is resized and the small result turned round.
     reverse = rgb.strides[2] < 0
     source = rgb[:, :, ::-1] if reverse else rgb
-    size = (out.shape[1], out.shape[0])
-    small = cv2.resize(source, size, interpolation=KERNELS[spec.kernel])
-    out[...] = small[:, :, ::-1] if reverse != (spec.colour == "bgr") else small
+    size, kernel = (out.shape[1], out.shape[0]), KERNELS[spec.kernel]
+    if reverse == (spec.colour == "bgr"):
+        cv2.resize(source, size, dst=out, interpolation=kernel)
+    else:
+        out[...] = cv2.resize(source, size, interpolation=kernel)[:, :, ::-1]
 
 
 def finished(image: ImageArray, spec: ImageInput) -> NDArray[Any]:

@@ -231,7 +231,8 @@ class Kinematics:
         gram[0, 0] -= 1.0
         gram[1, 1] -= 1.0
         gram[2, 2] -= 1.0
-        determinant = np.linalg.det(rotation)
+        (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
+        determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
         if np.abs(gram).max() > 1e-6 or determinant < 0 or goal[3].tolist() != [0, 0, 0, 1]:
             raise KinematicsError(f"target is not a rigid transform: {goal.tolist()}")
         shape = (len(self.joints),)
