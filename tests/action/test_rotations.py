@@ -83,6 +83,22 @@ def test_any_leading_axes() -> None:
     assert np.allclose(rotations.quaternion_to_matrix(q), R)
 
 
+@given(st.lists(rotation(), min_size=1, max_size=6), st.floats(0, 1))
+def test_many_at_once_are_as_one_by_one(them: list[Rotation], fraction: float) -> None:
+    R = np.array([r.as_matrix() for r in them])
+    q = rotations.matrix_to_quaternion(R)
+    assert np.allclose(q, [rotations.matrix_to_quaternion(one) for one in R], atol=1e-12)
+    assert np.allclose(
+        rotations.quaternion_to_matrix(q), [rotations.quaternion_to_matrix(one) for one in q], atol=1e-12
+    )
+    first = np.broadcast_to(q[0], q.shape)
+    assert np.allclose(
+        rotations.angle_between(first, q), [rotations.angle_between(q[0], one) for one in q], atol=1e-12
+    )
+    turned = [rotations.slerp(q[0], one, fraction) for one in q]
+    assert np.allclose(rotations.slerp(first, q, np.full(len(q), fraction)), turned, atol=1e-9)
+
+
 @given(rotation(), rotation(), st.floats(0, 1))
 def test_slerp_agrees_with_scipy(a: Rotation, b: Rotation, fraction: float) -> None:
     if apart(a, b) > np.pi - 1e-3:
