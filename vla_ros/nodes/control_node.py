@@ -27,8 +27,8 @@ from trajectory_msgs.msg import JointTrajectory
 from vla_ros.action.chunk_cdr import from_cdr
 from vla_ros.action.schedule import Newest, Scheduler, TemporalEnsemble
 from vla_ros.errors import Refused, VlaRosError
+from vla_ros.nodes.arm_topics import ArmTopics
 from vla_ros.nodes.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher
-from vla_ros.nodes.gripper_client import GripperClient
 from vla_ros.nodes.lifecycle import (
     ManagedNode,
     declare,
@@ -46,19 +46,17 @@ from vla_ros.nodes.realtime import (
 )
 from vla_ros.nodes.transport import polled_subscription, raw_subscription, take_all, take_latest
 from vla_ros.resources import robot_config
-from vla_ros.robot.channels import gripper_channel, joint_channels
-from vla_ros.robot.config import Arm, Stream
-from vla_ros.robot.drivers import Driver, driver_for
-from vla_ros.robot.kinematics import Kinematics
+from vla_ros.robot.channels import gripper_channel
+from vla_ros.robot.config import Arm
+from vla_ros.robot.drivers import driver_for
 from vla_ros.robot.load import check_description, load_robot, read_urdf
-from vla_ros.robot.states import positions_by_name
 from vla_ros.safety.modes import ESTOP, STOPPING, WAITING
-from vla_ros.safety.supervisor import Measured, Supervisor
+from vla_ros.safety.supervisor import Supervisor
 from vla_ros.types import ActionChunk, Command
 
 NS = 1_000_000_000
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-# Discovery takes a second and more on a busy machine; a killed process stays visible for longer.
+# How long to look for others that command this robot, see `wait_until_alone`.
 SETTLE_S, PATIENCE_S = 1.5, 5.0
 # A description whose publisher is known already arrives within this.
 DESCRIPTION_S = 3.0
@@ -75,20 +73,6 @@ class _Request:
     error: VlaRosError | None = None
 
 
-@dataclass
-class _ArmWiring:
-    """One arm's topics."""
-
-    arm: Arm
-    driver: Driver
-    kinematics: Kinematics
-    publisher: Any
-    states: Any
-    gripper: GripperClient | None
-    channels: list[str]
-    measured: Measured | None = None
-
-
 class ControlNode(ManagedNode):
     """See the module."""
 
@@ -101,7 +85,7 @@ class ControlNode(ManagedNode):
         self._stop = threading.Event()
         self._requests: collections.deque[_Request] = collections.deque()
         self._chunks: collections.deque[ActionChunk] = collections.deque()
-        self._arms: dict[str, _ArmWiring] = {}
+        self._arms: dict[str, ArmTopics] = {}
         self._diagnostics: DiagnosticsPublisher | None = None
         self._release: list[Callable[[], object]] = []
         self._source = ""
@@ -129,10 +113,11 @@ class ControlNode(ManagedNode):
             else:
                 check_description(robot, name, xml)
                 self.get_logger().info(f"{name}: kinematics from {arm.robot_description}")
-            self._arms[name] = self._wire(name, arm, drivers[name], xml)
+            self._arms[name] = ArmTopics(self, name, arm, drivers[name], xml, self._diagnostics)
+            self._release.append(self._arms[name].destroy)
         for subscription in descriptions.values():
             self.destroy_subscription(subscription)
-        kinematics = {name: wiring.kinematics for name, wiring in self._arms.items()}
+        kinematics = {name: arm_topics.kinematics for name, arm_topics in self._arms.items()}
         self._supervisor = Supervisor(robot, kinematics, scheduler)
         # An emergency stop has to work from a latched publisher that was there before this node, and from
         # any other: a subscription that asks for history gets nothing from publishers without one.
@@ -223,25 +208,6 @@ class ControlNode(ManagedNode):
             data = take_latest(subscription)
         return None if data is None else str(deserialize_message(data, String).data)
 
-    def _wire(self, name: str, arm: Arm, driver: Driver, xml: str) -> _ArmWiring:
-        assert self._diagnostics is not None
-        wiring = _ArmWiring(
-            arm=arm,
-            driver=driver,
-            kinematics=Kinematics(xml, arm.joints, arm.base_frame, arm.tool_frame),
-            publisher=self.create_publisher(driver.message_type, driver.topic, 10),
-            states=polled_subscription(self, JointState, arm.states.topic, _state_qos(arm.states)),
-            gripper=GripperClient(self, name, arm.gripper, self._diagnostics) if arm.gripper else None,
-            channels=list(joint_channels(name, len(arm.joints))),
-        )
-        self._release += [
-            partial(self.destroy_publisher, wiring.publisher),
-            partial(self.destroy_subscription, wiring.states),
-        ]
-        if wiring.gripper is not None:
-            self._release.append(wiring.gripper.destroy)
-        return wiring
-
     # On the executor's thread ----------------------------------------------------------------------------
 
     def _serve(self, what: str) -> str:
@@ -280,7 +246,12 @@ class ControlNode(ManagedNode):
         level = {ESTOP: ERROR}.get(mode, OK)
         if mode == WAITING and not self._supervisor.at_rest:
             level = WARN
-        self._diagnostics.state(level, mode)
+        text = mode
+        rivals = self._rivals()
+        if rivals:
+            level, text = ERROR, f"{mode}; {'; '.join(rivals)}"
+            self.get_logger().error(f"{'; '.join(rivals)}: stop it", throttle_duration_sec=10.0)
+        self._diagnostics.state(level, text)
         self._diagnostics.value("source", self._supervisor.source)
         if self._thread is not None:
             collect_young()
@@ -328,17 +299,18 @@ class ControlNode(ManagedNode):
             self._record("tick_ms", (end - begin) / 1e6)
             deadline += self._period_ns
             if end > deadline:
-                # Missed: go on from here instead of catching up with a burst of commands.
-                self._diagnostics.count("overruns")
-                deadline = end + self._period_ns
-                before = None
+                # Missed: leave out what is past instead of catching up with a burst of commands.
+                missed = (end - deadline) // self._period_ns + 1
+                self._diagnostics.count("overruns", missed)
+                deadline += missed * self._period_ns
 
     def _tick(self, now_ns: int) -> None:
         supervisor = self._supervisor
         if self._estop_pressed() and supervisor.mode != ESTOP:
             supervisor.request("estop", now_ns)
             self.get_logger().error("emergency stop")
-        self._read_joints()
+        for arm in self._arms.values():
+            arm.read()
         while self._requests:
             self._answer(self._requests.popleft(), now_ns)
         while self._chunks:
@@ -346,9 +318,7 @@ class ControlNode(ManagedNode):
                 supervisor.add_chunk(self._chunks.popleft(), now_ns)
             except Refused as refused:
                 self._refused_chunk(refused.reason, str(refused))
-        measured = {
-            name: wiring.measured for name, wiring in self._arms.items() if wiring.measured is not None
-        }
+        measured = {name: arm.measured for name, arm in self._arms.items() if arm.measured is not None}
         commands = supervisor.tick(now_ns, measured)
         if commands:
             self._send(commands)
@@ -359,22 +329,6 @@ class ControlNode(ManagedNode):
         messages = [data for estop in self._estops for data in take_all(estop)]
         return any(deserialize_message(data, Bool).data for data in messages)
 
-    def _read_joints(self) -> None:
-        for name, wiring in self._arms.items():
-            data = take_latest(wiring.states)
-            if data is None:
-                continue
-            message = deserialize_message(data, JointState)
-            try:
-                q = positions_by_name(message.name, message.position, wiring.arm.joints)
-            except Refused as refused:
-                assert self._diagnostics is not None
-                self._diagnostics.count(f"refused_joint_states.{refused.reason}")
-                self.get_logger().warning(f"{name}: {refused}", throttle_duration_sec=1.0)
-                continue
-            stamp = message.header.stamp
-            wiring.measured = Measured(q, stamp.sec * NS + stamp.nanosec)
-
     def _answer(self, request: _Request, now_ns: int) -> None:
         try:
             request.answer = self._supervisor.request(request.what, now_ns)
@@ -383,9 +337,8 @@ class ControlNode(ManagedNode):
         else:
             self.get_logger().info(f"{request.what}: {request.answer}")
             if request.what in ("start", "reset"):
-                for wiring in self._arms.values():
-                    if wiring.gripper is not None:
-                        wiring.gripper.forget()
+                for arm in self._arms.values():
+                    arm.forget_gripper()
         request.done.set()
 
     def _send(self, commands: dict[str, Command]) -> None:
@@ -393,18 +346,9 @@ class ControlNode(ManagedNode):
         names: list[str] = []
         positions: list[float] = []
         for name, command in commands.items():
-            wiring = self._arms[name]
-            pose = wiring.kinematics.forward(command.sent)
-            wiring.publisher.publish(
-                wiring.driver.message(command.sent, pose, command.stamp_ns, self._period_ns / NS)
-            )
-            names += wiring.channels
-            positions += command.sent.tolist()
-            if command.gripper is not None:
-                names.append(gripper_channel(name))
-                positions.append(command.gripper)
-                if wiring.gripper is not None:
-                    wiring.gripper.want(command.gripper)
+            sent_names, sent_positions = self._arms[name].send(command, self._period_ns / NS)
+            names += sent_names
+            positions += sent_positions
             for word in command.interventions:
                 self._diagnostics.count(f"interventions.{word}")
         message = JointState(name=names, position=np.array(positions))
@@ -429,13 +373,6 @@ class ControlNode(ManagedNode):
         if supervisor.source != self._source:
             self._source = supervisor.source
             self._source_publisher.publish(String(data=self._source))
-
-
-def _state_qos(stream: Stream) -> QoSProfile:
-    reliability = (
-        ReliabilityPolicy.BEST_EFFORT if stream.reliability == "best_effort" else ReliabilityPolicy.RELIABLE
-    )
-    return QoSProfile(depth=5, reliability=reliability)
 
 
 def main() -> int:

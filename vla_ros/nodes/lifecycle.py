@@ -28,6 +28,9 @@ from std_srvs.srv import Trigger
 
 from vla_ros.errors import VlaRosError
 
+# Once one node of a graph is discovered, the others are within this.
+SEEN_S = 0.75
+
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -143,27 +146,36 @@ def trigger_service(
 def wait_until_alone(node: Node, others: Callable[[], list[str]], settle_s: float, patience_s: float) -> None:
     """Watch the graph for others that must not be there.
 
-    others: a list of texts, one per other that stands in the way. Looks for `settle_s`, the time discovery
-    takes; where others show up, waits up to `patience_s` for them to go, because a process killed the hard
-    way stays in the graph until its DDS lease runs out.
+    others: a list of texts, one per other that stands in the way. Discovery takes a moment: looks for at
+    least `settle_s`, and on until other nodes have been visible for a while, or `patience_s` if there are
+    none. Where a rival shows up, waits up to `patience_s` for it to go, because a process killed the hard
+    way may stay in the graph until its DDS lease runs out.
     Raises VlaRosError naming them.
     """
     begin = time.monotonic()
+    company: float | None = None
     warned = False
     while True:
         found = others()
         spent = time.monotonic() - begin
+        if company is None and len(node.get_node_names()) > 1:
+            company = spent
+        settled = spent >= settle_s and (spent >= patience_s or _since(company, spent) >= SEEN_S)
         if found and spent >= patience_s:
             raise VlaRosError(
                 f"{node.get_fully_qualified_name()}: {'; '.join(found)}. Stop it first: two of them would "
                 "fight over the robot. (A process that was just killed stays visible for some seconds.)"
             )
-        if not found and spent >= settle_s:
+        if settled and not found:
             return
         if found and not warned:
             node.get_logger().warning(f"waiting up to {patience_s:.0f} s for this to go: {'; '.join(found)}")
             warned = True
         time.sleep(0.05)
+
+
+def _since(when: float | None, now: float) -> float:
+    return -1.0 if when is None else now - when
 
 
 def same_name_nodes(node: Node) -> list[str]:
