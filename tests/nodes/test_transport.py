@@ -245,3 +245,98 @@ def test_serialised_messages_arrive_complete_and_equal_to_typed_ones(ros_domain:
     assert heard["joints"] == [
         [k, 7, ["a", "bcd"], [float(k), 0.5], [1.0, 2.0], [3.0, 4.0]] for k in range(40)
     ]
+
+
+SEND_LARGE = """
+import time
+import numpy as np
+from vla_ros.nodes import cdr, transport
+transport.configure_dds(sends_images=True)
+import rclpy
+from sensor_msgs.msg import Image
+rclpy.init()
+node = rclpy.create_node("talker")
+publisher = node.create_publisher(Image, "image", 10)
+writer = cdr.ImageWriter("camera", 1280, 720, "rgb8")
+pixels = np.zeros((720, 1280, 3), np.uint8)
+for k in range(1, 100000):
+    publisher.publish(writer.serialise(k, pixels))
+    time.sleep(0.03)
+"""
+
+RECEIVE = """
+import json, resource, sys, time
+from vla_ros.nodes import transport
+transport.configure_dds()
+import rclpy
+from sensor_msgs.msg import Image
+rclpy.init()
+node = rclpy.create_node("listener")
+stamps, faults = [], []
+held = []  # several images are held and let go, as buffers do
+def take(data):
+    held.append(data)
+    if len(held) == 4:
+        held.clear()
+    stamps.append(int.from_bytes(data[8:12], "little"))
+    faults.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt)
+    if len(stamps) == 5:
+        raise RuntimeError("a callback that fails")
+receiver = transport.RawReceiver(node)
+receiver.subscribe(Image, "image", 10, take)
+receiver.start()
+until = time.monotonic() + 40
+while len(stamps) < 60 and time.monotonic() < until:
+    time.sleep(0.05)
+receiver.stop()
+stopped_at = len(stamps)
+time.sleep(0.3)
+print(json.dumps({"stamps": stamps, "faults": faults, "after_stop": len(stamps) - stopped_at}))
+"""
+
+
+def test_a_receiver_thread_gets_every_image_and_keeps_its_memory(ros_domain: int) -> None:
+    import json
+
+    env = environment(ros_domain)
+    talker = subprocess.Popen([sys.executable, "-c", SEND_LARGE], env=env)
+    try:
+        heard = json.loads(python(RECEIVE, env=env).splitlines()[-1])
+    finally:
+        talker.kill()
+        talker.wait()
+    stamps, faults = heard["stamps"], heard["faults"]
+    assert len(stamps) >= 60, "a failing callback ended the thread"
+    assert stamps == sorted(set(stamps))
+    assert heard["after_stop"] == 0
+    # 2.7 MB are 675 pages; memory that is given back after each image would be faulted in again.
+    assert (faults[-1] - faults[20]) / (len(faults) - 21) < 100
+
+
+def test_a_late_process_is_discovered_soon(ros_domain: int) -> None:
+    """Fast DDS announces itself again only every 3 s by default."""
+    env = environment(ros_domain)
+    talker = subprocess.Popen([sys.executable, "-c", SEND_LARGE], env=env)
+    try:
+        time.sleep(2.5)
+        waits = sorted(float(python(LISTEN_FOR_ONE, env=env).splitlines()[-1]) for _ in range(3))
+    finally:
+        talker.kill()
+        talker.wait()
+    assert waits[1] < 1.5
+
+
+LISTEN_FOR_ONE = """
+import time
+from vla_ros.nodes import transport
+transport.configure_dds()
+import rclpy
+from sensor_msgs.msg import Image
+rclpy.init()
+node = rclpy.create_node("late")
+begin = time.monotonic()
+subscription = transport.polled_subscription(node, Image, "image", 10)
+while transport.take_latest(subscription) is None and time.monotonic() < begin + 20:
+    time.sleep(0.01)
+print(time.monotonic() - begin)
+"""
