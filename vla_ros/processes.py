@@ -131,7 +131,8 @@ class Supervisor:
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self._started: dict[str, float] = {}
         self._lines: queue.Queue[tuple[str, str]] = queue.Queue(MAX_LINES_WAITING)
-        self._stop = threading.Event()
+        # A number and no threading.Event: a handler that sets an event which this thread waits for may find
+        # the event's own lock held by itself, and stand there for ever.
         self._asked = 0
 
     def run(self) -> str | None:
@@ -169,7 +170,8 @@ class Supervisor:
         return reader
 
     def _wait(self, readers: list[threading.Thread]) -> str | None:
-        while not self._stop.wait(0.05):
+        while not self._asked:
+            time.sleep(0.05)
             for process in self.processes:
                 code = self.children[process.name].poll()
                 if code is None:
@@ -188,7 +190,6 @@ class Supervisor:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._asked += 1
-        self._stop.set()
         if self._asked > 1:  # an impatient second Ctrl-C
             for child in self.children.values():
                 signal_group(child, signal.SIGKILL)

@@ -221,8 +221,9 @@ def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None)
         spinner = threading.Thread(target=_spin, args=(executor, node), name="executor", daemon=True)
         spinner.start()
         # A signal may be delivered to one of DDS's threads; the handler runs when this thread next wakes.
-        while not ended.wait(0.1):
-            pass
+        # Not `ended.wait`: the handler would stand for ever where this thread holds the event's lock.
+        while not ended.is_set():
+            time.sleep(0.1)
         executor.shutdown(timeout_sec=2.0)
         spinner.join(timeout=2.0)
         return 1 if node.failure == "executor" else 0
