@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -9,6 +10,14 @@ import pytest
 from hypothesis import settings
 
 from tests.support import Starter, claimed_domain
+from vla_ros.ros_environment import RosEnvironmentError
+
+with contextlib.suppress(RosEnvironmentError):  # the core's tests need no ROS
+    from vla_ros.nodes.transport import configure_dds
+
+    # Once for the process, as Fast DDS reads it once. With its defaults a participant in a test announces
+    # itself every 3 s only, and a node that just missed it takes as long to see it.
+    configure_dds()
 
 # A loaded machine is slow now and then; that is no property of what is under test.
 settings.register_profile("untimed", deadline=None)

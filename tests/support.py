@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vla_ros import processes
 
@@ -47,6 +48,26 @@ def wait_for(
             step()
 
 
+def ask(client: Any, request: Any, timeout_s: float = 20.0, step: Callable[[], object] | None = None) -> Any:
+    """The answer of a service, which must be one that may be called twice.
+
+    Asked again every 3 s: while the two sides are still discovering each other, the server gives up sending
+    its answer after 100 ms (rmw_fastrtps, `rmw_send_response`), and it never comes.
+    """
+    wait_for(client.service_is_ready, timeout_s, client.srv_name, step)
+    futures = [client.call_async(request)]
+    asked = time.monotonic()
+
+    def answer() -> Any:
+        nonlocal asked
+        if time.monotonic() - asked > 3.0:
+            futures.append(client.call_async(request))
+            asked = time.monotonic()
+        return next((future for future in futures if future.done()), None)
+
+    return wait_for(answer, timeout_s, f"an answer of {client.srv_name}", step).result()
+
+
 @contextlib.contextmanager
 def claimed_domain() -> Iterator[int]:
     """A ROS_DOMAIN_ID that no other test on this machine uses meanwhile (held by a file lock)."""
@@ -61,9 +82,22 @@ def claimed_domain() -> Iterator[int]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
+            remove_stale_ports(domain)
             yield domain
             return
     raise AssertionError("all ROS domains of this machine are in use by tests")
+
+
+def remove_stale_ports(domain: int) -> None:
+    """Remove what Fast DDS left in shared memory for a domain that nobody uses.
+
+    A process that was killed leaves its port behind; the next one on that port may then not be discovered.
+    """
+    first = 7400 + 250 * domain  # the DDS-RTPS standard's port numbers
+    for file in Path("/dev/shm").glob("*fastrtps_port*"):
+        port = re.search(r"fastrtps_port(\d+)", file.name)
+        if port and first <= int(port[1]) < first + 250:
+            file.unlink(missing_ok=True)
 
 
 class Started:

@@ -26,7 +26,7 @@ from std_msgs.msg import Bool, Float64MultiArray, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from tests.support import Started, Starter, wait_for
+from tests.support import Started, Starter, ask, wait_for
 from vla_ros.action.message import to_message
 from vla_ros.action.rotations import matrix_to_quaternion
 from vla_ros.nodes.realtime import real_time_thread
@@ -198,10 +198,7 @@ class ControlGraph:
 
     def call(self, service: str, name: str = "control_node") -> Trigger.Response:
         client = self.node.create_client(Trigger, f"{name}/{service}")
-        assert client.wait_for_service(10.0), service
-        future = client.call_async(Trigger.Request())
-        wait_for(future.done, 15.0, f"an answer of {service}")
-        return future.result()
+        return ask(client, Trigger.Request())
 
     def fresh(self) -> None:
         """Back to where a new control_node would be, with the arm at home."""
@@ -217,9 +214,11 @@ class ControlGraph:
         self.commands.clear()
         self.goals.clear()
 
-    def start(self) -> None:
+    def start(self, node: str = "control_node") -> None:
+        """Call ~/start of `node` until the joint states are there."""
+
         def started() -> bool:
-            response = self.call("start")
+            response = self.call("start", node)
             # Joint states are discovered a moment after the services.
             assert response.success or "joint states" in response.message, response.message
             return bool(response.success)

@@ -27,7 +27,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from tests.observation.messages import compressed, image, joint_state
-from tests.support import wait_for
+from tests.support import ask, wait_for
 from vla_ros.nodes.transport import configure_dds
 from vla_ros.robot.config import Robot
 
@@ -162,10 +162,7 @@ class PolicyGraph:
         # Kept: destroying a client under a spinning executor can end the executor.
         client = self._clients.get(name) or self.node.create_client(kind, name)
         self._clients[name] = client
-        assert client.wait_for_service(timeout_sec=20.0), f"no service {name}"
-        future = client.call_async(request)
-        wait_for(future.done, 20.0, name)
-        return future.result()
+        return ask(client, request)
 
     def trigger(self, name: str) -> Any:
         return self.call(Trigger, f"policy_node/{name}", Trigger.Request())

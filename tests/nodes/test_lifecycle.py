@@ -12,7 +12,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from std_srvs.srv import Trigger
 
-from tests.support import Started, Starter, wait_for
+from tests.support import Started, Starter, ask, wait_for
 
 SCRIPT = """
 import sys
@@ -115,7 +115,9 @@ class Caller:
         return future.result()
 
     def state(self) -> str:
-        return self(GetState, "door/get_state", GetState.Request()).current_state.label
+        client = self.node.create_client(GetState, "door/get_state")
+        answer = ask(client, GetState.Request(), step=lambda: self.executor.spin_once(0.05))
+        return answer.current_state.label
 
     def change(self, transition: int) -> bool:
         request = ChangeState.Request(transition=Transition(id=transition))

@@ -29,7 +29,7 @@ from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from tests.support import Started, Starter, claimed_domain, wait_for
+from tests.support import Started, Starter, ask, claimed_domain, wait_for
 from vla_ros.nodes import transport
 from vla_ros.observation.decode import decode_compressed_image, decode_joint_state
 from vla_ros.resources import robot_config
@@ -82,11 +82,10 @@ class Client:
 
     def call(self, kind: type, name: str, request: Any) -> Any:
         service = self.node.create_client(kind, name)
-        self.wait(service.service_is_ready, f"service {name}")
-        future = service.call_async(request)
-        self.wait(future.done, f"answer of {name}")
-        self.node.destroy_client(service)
-        return future.result()
+        try:
+            return ask(service, request, 30.0, step=self.spin)
+        finally:
+            self.node.destroy_client(service)
 
     def positions(self) -> np.ndarray:
         """The newest measured joints (waits for one that is newer than this call)."""
