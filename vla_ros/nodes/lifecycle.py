@@ -195,9 +195,13 @@ def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None)
     from vla_ros.nodes.transport import check_dds, clean_stale_segments, configure_dds
 
     ended = threading.Event()
+    signalled = False
 
     def end(_signal: int, _frame: FrameType | None) -> None:
-        ended.set()
+        # Only this: a handler that takes a lock, as Event.set does, stands for ever where it interrupts the
+        # holder of that lock, itself at an earlier signal included, and the arm would go on moving.
+        nonlocal signalled
+        signalled = True
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
@@ -212,7 +216,7 @@ def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None)
         (node.get_logger().debug if dds.in_effect else node.get_logger().warning)(dds.text)
         if node.get_parameter("autostart").value:
             for transition in (node.trigger_configure, node.trigger_activate):
-                if ended.is_set():
+                if signalled or ended.is_set():
                     return 0
                 if transition() != SUCCESS:
                     return 1
@@ -221,8 +225,7 @@ def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None)
         spinner = threading.Thread(target=_spin, args=(executor, node), name="executor", daemon=True)
         spinner.start()
         # A signal may be delivered to one of DDS's threads; the handler runs when this thread next wakes.
-        # Not `ended.wait`: the handler would stand for ever where this thread holds the event's lock.
-        while not ended.is_set():
+        while not (signalled or ended.is_set()):
             time.sleep(0.1)
         executor.shutdown(timeout_sec=2.0)
         spinner.join(timeout=2.0)
