@@ -240,9 +240,10 @@ def test_a_camera_that_changes_its_encoding(graph: PolicyGraph) -> None:
 
 
 def test_cameras_too_far_apart(graph: PolicyGraph) -> None:
-    graph.drivers.stamp["wrist"] = lambda now: now - 150_000_000
-    # Four frames of the other camera reach back 100 ms: the nearest is at least 50 ms off, so delay more.
-    graph.drivers.stamp["front"] = lambda now: now + 50_000_000
+    # Neither is stale or from the future (200 ms), and even where this machine only manages 15 Hz the front
+    # camera's last four frames do not reach back to the wrist's newest.
+    graph.drivers.stamp["wrist"] = lambda now: now - 120_000_000
+    graph.drivers.stamp["front"] = lambda now: now + 160_000_000
     graph.wait_for_refusal("skew", "camera/front")
     expect_recovery(graph)
 
