@@ -32,8 +32,8 @@ lint: setup-test
 
 # First what can run side by side, then what keeps real time and must have the machine for itself.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not graph"
-	$(BIN)/python -m pytest -q -m graph
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -rs -m "not graph"
+	$(BIN)/python -m pytest -q -rs -m graph
 
 format: setup-test
 	$(BIN)/ruff check --fix .
