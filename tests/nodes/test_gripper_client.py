@@ -9,7 +9,7 @@ import rclpy
 from control_msgs.action import GripperCommand
 from rclpy.action import ActionServer, GoalResponse
 from rclpy.context import Context
-from rclpy.executors import MultiThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 
 from tests.support import wait_for
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
@@ -37,11 +37,14 @@ class Bench:
         self.client = GripperClient(self.node, "arm", GRIPPER, self.diagnostics)
         self.goals: list[tuple[float, float]] = []
         self.outcome = "succeed"
-        self.executor = MultiThreadedExecutor(2, context=self.context)
+        # One thread each, as in control_node: with several for one client rclpy may handle an answer before
+        # it has noted that it waits for one, and drops it.
+        self.executors = []
         for node in (self.node, self.server_node):
-            self.executor.add_node(node)
-        self.thread = threading.Thread(target=self.executor.spin, daemon=True)
-        self.thread.start()
+            executor = SingleThreadedExecutor(context=self.context)
+            executor.add_node(node)
+            threading.Thread(target=executor.spin, daemon=True).start()
+            self.executors.append(executor)
 
     def serve(self) -> None:
         self.server = ActionServer(
@@ -63,7 +66,8 @@ class Bench:
         return self.diagnostics.counters().get(f"gripper.arm.{name}", 0)
 
     def close(self) -> None:
-        self.executor.shutdown(timeout_sec=2.0)
+        for executor in self.executors:
+            executor.shutdown(timeout_sec=2.0)
         self.client.destroy()
         for node in (self.node, self.server_node):
             node.destroy_node()
