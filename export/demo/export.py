@@ -93,7 +93,17 @@ def export_graph(
     found = [i.name for i in graph.graph.input], [o.name for o in graph.graph.output]
     if found != (names, outputs):
         raise RuntimeError(f"the exporter renamed inputs or outputs: {found}")
+    _drop_traces(graph)
     return graph.SerializeToString()
+
+
+def _drop_traces(model: onnx.ModelProto) -> None:
+    """Remove the exporter's notes: stack traces, with the paths of the machine that exported."""
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+    del model.metadata_props[:]
 
 
 def parity_cases(

@@ -67,3 +67,9 @@ def test_the_named_colour_steers_the_arm(bundle: Bundle) -> None:
         same.append(np.std(spoken, axis=0).max())
     assert np.mean(spread) > 0.1
     assert np.mean(same) < 0.5 * np.mean(spread)
+
+
+def test_the_graphs_carry_no_path_of_the_machine_that_exported_them() -> None:
+    for name in ("prefix.onnx", "step.onnx"):
+        data = (DIRECTORY / name).read_bytes()
+        assert b"stack_trace" not in data and b"site-packages" not in data, name
