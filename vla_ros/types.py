@@ -64,13 +64,29 @@ class ActionChunk:
 
 
 @dataclass(frozen=True)
+class Motion:
+    """What an arm's driver is given at one tick: where to be next, and the way to rest after it.
+
+    after_s: float64 [P], seconds after the command's stamp, increasing. q, v, a: float64 [P, J], rad, rad/s,
+    rad/s^2. Row 0 is due one control period after the stamp; the rows after it bring the arm to rest within
+    its limits should no further command come. Quintic interpolation between rows is the planned motion.
+    """
+
+    after_s: FloatArray
+    q: FloatArray
+    v: FloatArray
+    a: FloatArray
+
+
+@dataclass(frozen=True)
 class Command:
     """One tick's targets for one arm, before and after safety.
 
     stamp_ns: when the command was made; acts_at_ns: when it is expected to act.
     source: "policy", "human", "hold", "estop" or "home".
-    wanted, sent: float64 [J] joint positions in rad before and after safety.
-    gripper: wanted opening width in m, or None when nothing was ever commanded.
+    wanted: float64 [J] joint positions in rad before safety; motion: what is sent.
+    gripper, gripper_wanted: opening width in m after and before safety, or None when nothing was ever
+    commanded.
     interventions: short words naming each limit that changed the command this tick.
     """
 
@@ -78,6 +94,12 @@ class Command:
     acts_at_ns: int
     source: str
     wanted: FloatArray
-    sent: FloatArray
+    motion: Motion
     gripper: float | None
+    gripper_wanted: float | None
     interventions: tuple[str, ...] = ()
+
+    @property
+    def sent(self) -> FloatArray:
+        """Joint positions after safety, float64 [J] rad, to be reached one control period after the stamp."""
+        return self.motion.q[0]

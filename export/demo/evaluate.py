@@ -148,7 +148,7 @@ def run(world: World, tracker: Tracker, policy: Policy, seed: int, timing: Timin
             absolute = to_chunk(denormalise(chunk, policy.action, False), tool, now)
             waiting.append((now + timing.delay, absolute))
         while waiting and waiting[0][0] <= now + 1e-9:
-            scheduler.add(waiting.pop(0)[1])
+            scheduler.add(waiting.pop(0)[1], round(now * 1e9))
         target = scheduler.sample(round((now + LEAD_S) * 1e9))
         if target is not None:
             pose = np.eye(4)

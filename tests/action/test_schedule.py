@@ -35,7 +35,7 @@ def ensemble(m: float = 0.01) -> TemporalEnsemble:
 def test_one_chunk_is_interpolated_and_ends_at_its_last_due_time(make) -> None:
     s = make()
     assert s.sample(0) is None
-    s.add(joints(0, [1.0, 2.0, 4.0]))
+    s.add(joints(0, [1.0, 2.0, 4.0]), 0)
     assert s.sample(99 * MS) is None, "nothing before the first due time"
     assert s.sample(100 * MS).values.tolist() == [1.0, -1.0]
     assert s.sample(150 * MS).values == pytest.approx([1.5, -1.5])
@@ -46,8 +46,8 @@ def test_one_chunk_is_interpolated_and_ends_at_its_last_due_time(make) -> None:
 
 def test_newest_wins_where_it_is_valid_and_the_elder_fills_in_before() -> None:
     s = Newest()
-    s.add(joints(100, [5.0] * 5))
-    s.add(joints(0, [1.0] * 5))  # arrives later, but was seen earlier
+    s.add(joints(100, [5.0] * 5), 0)
+    s.add(joints(0, [1.0] * 5), 0)  # arrives later, but was seen earlier
     assert s.sample(150 * MS).values[0] == 1.0, "the newer one is not due yet"
     assert s.sample(250 * MS).values[0] == 5.0
     assert s.sample(250 * MS).stamp_ns == 100 * MS
@@ -57,7 +57,7 @@ def test_act_weights_favour_the_oldest() -> None:
     m = 0.5
     s = ensemble(m)
     for index, value in enumerate([3.0, 5.0, 11.0]):
-        s.add(joints(index * 100, [value] * 10))
+        s.add(joints(index * 100, [value] * 10), 0)
     w = np.exp(-m * np.arange(3))
     expected = float(w @ [3.0, 5.0, 11.0] / w.sum())
     assert s.sample(500 * MS).values[0] == pytest.approx(expected)
@@ -70,7 +70,7 @@ def test_ensembling_is_by_due_time_and_not_by_step_number() -> None:
     rows = rng.normal(size=(4, 8))
     s = ensemble(0.01)
     for index, row in enumerate(rows):
-        s.add(joints(index * 100, row))
+        s.add(joints(index * 100, row), 0)
     for step in range(4, 9):
         predictions = [rows[i][step - i - 1] for i in range(4)]
         w = np.exp(-0.01 * np.arange(4))
@@ -79,8 +79,8 @@ def test_ensembling_is_by_due_time_and_not_by_step_number() -> None:
 
 def test_a_chunk_that_is_over_has_no_more_weight() -> None:
     s = ensemble()
-    s.add(joints(0, [100.0, 100.0]))
-    s.add(joints(100, [1.0] * 5))
+    s.add(joints(0, [100.0, 100.0]), 0)
+    s.add(joints(100, [1.0] * 5), 0)
     assert s.sample(200 * MS).values[0] > 40
     assert s.sample(201 * MS).values[0] == 1.0
 
@@ -88,10 +88,10 @@ def test_a_chunk_that_is_over_has_no_more_weight() -> None:
 @pytest.mark.parametrize("make", [Newest, ensemble])
 def test_same_stamp_replaces_and_other_channels_start_anew(make) -> None:
     s = make()
-    s.add(joints(0, [1.0] * 5))
-    s.add(joints(0, [2.0] * 5))
+    s.add(joints(0, [1.0] * 5), 0)
+    s.add(joints(0, [2.0] * 5), 0)
     assert s.sample(200 * MS).values[0] == 2.0
-    s.add(poses(0, [Rotation.identity()] * 5, [0.08] * 5))
+    s.add(poses(0, [Rotation.identity()] * 5, [0.08] * 5), 0)
     assert s.sample(200 * MS).channels == POSE
     s.clear()
     assert s.sample(200 * MS) is None
@@ -100,8 +100,8 @@ def test_same_stamp_replaces_and_other_channels_start_anew(make) -> None:
 
 def test_orientations_are_averaged_as_rotations_across_pi() -> None:
     s = ensemble(0.0)
-    s.add(poses(0, [Rotation.from_euler("z", 178, degrees=True)] * 5, [0.08] * 5))
-    s.add(poses(100, [Rotation.from_euler("z", -178, degrees=True)] * 5, [0.08] * 5))
+    s.add(poses(0, [Rotation.from_euler("z", 178, degrees=True)] * 5, [0.08] * 5), 0)
+    s.add(poses(100, [Rotation.from_euler("z", -178, degrees=True)] * 5, [0.08] * 5), 0)
     got = Rotation.from_quat(s.sample(300 * MS).values[3:7])
     assert (got.inv() * Rotation.from_euler("z", 180, degrees=True)).magnitude() < 1e-9
 
@@ -109,7 +109,7 @@ def test_orientations_are_averaged_as_rotations_across_pi() -> None:
 def test_orientation_takes_the_short_way_between_rows() -> None:
     s = Newest()
     chunk = poses(0, [Rotation.from_euler("z", a, degrees=True) for a in (170, -170)], [0.08, 0.08])
-    s.add(chunk)
+    s.add(chunk, 0)
     got = Rotation.from_quat(s.sample(150 * MS).values[3:7])
     assert (got.inv() * Rotation.from_euler("z", 180, degrees=True)).magnitude() < 1e-9
 
@@ -117,7 +117,7 @@ def test_orientation_takes_the_short_way_between_rows() -> None:
 @pytest.mark.parametrize("make", [Newest, ensemble])
 def test_gripper_is_held_between_rows_and_never_half_open(make) -> None:
     s = make()
-    s.add(poses(0, [Rotation.identity()] * 3, [0.08, 0.0, 0.0]))
+    s.add(poses(0, [Rotation.identity()] * 3, [0.08, 0.0, 0.0]), 0)
     assert s.sample(199 * MS).values[7] == 0.08
     assert s.sample(200 * MS).values[7] == 0.0
 
@@ -125,13 +125,13 @@ def test_gripper_is_held_between_rows_and_never_half_open(make) -> None:
 def test_gripper_vote_needs_a_clear_majority_to_switch() -> None:
     s = ensemble(0.0)
     r = [Rotation.identity()] * 10
-    s.add(poses(0, r, [0.08] * 10))
+    s.add(poses(0, r, [0.08] * 10), 0)
     assert s.sample(110 * MS).values[7] == 0.08
-    s.add(poses(10, r, [0.0] * 10))
+    s.add(poses(10, r, [0.0] * 10), 0)
     assert s.sample(120 * MS).values[7] == 0.08, "half against half: stays"
-    s.add(poses(20, r, [0.0] * 10))
+    s.add(poses(20, r, [0.0] * 10), 0)
     assert s.sample(130 * MS).values[7] == 0.0, "two against one: switches"
-    s.add(poses(30, r, [0.08] * 10))
+    s.add(poses(30, r, [0.08] * 10), 0)
     assert s.sample(140 * MS).values[7] == 0.0, "and stays there at half against half"
 
 
@@ -152,7 +152,7 @@ def test_rows_around_agrees_with_a_plain_search(due, time) -> None:
 def test_an_average_never_leaves_the_range_of_its_predictions(chunks) -> None:
     s = ensemble(0.01)
     for stamp, values in chunks:
-        s.add(joints(stamp * 100, values))
+        s.add(joints(stamp * 100, values), 0)
     low = min(min(v) for _, v in chunks)
     high = max(max(v) for _, v in chunks)
     for t in range(0, 1800, 37):

@@ -228,7 +228,7 @@ class Pipeline:
         now_ns += NETWORK_NS
         measured = {self.name: Measured(self.home, now_ns)}
         if not self.started:
-            self.supervisor.tick(now_ns - 1, measured)
+            self.supervisor.tick(now_ns - 1, measured, now_ns - 1)
             self.supervisor.request("start", observation.stamp_ns - 1)
             self.started = True
         after = [clock()]
@@ -241,7 +241,7 @@ class Pipeline:
         taken = from_cdr(cdr, self.supervisor.channels)
         after.append(clock())
         self.supervisor.add_chunk(taken, now_ns)
-        commands = self.supervisor.tick(now_ns, measured)
+        commands = self.supervisor.tick(now_ns, measured, now_ns)
         after.append(clock())
         command = commands[self.name]
         pose = self.commanding[self.name].forward(command.sent)

@@ -50,7 +50,7 @@ class Bench:
             measured = {"arm": Measured(self.q.copy(), self.states_stamp_ns)}
             # Between two streams the driver holds; they may follow each other without a tick of silence.
             begins = not self.supervisor.live
-            command = self.supervisor.tick(self.now_ns, measured).get("arm")
+            command = self.supervisor.tick(self.now_ns, measured, self.now_ns).get("arm")
             self.commands.append(command)
             self.events += self.supervisor.take_events()
             if command is not None:

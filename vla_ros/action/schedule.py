@@ -35,8 +35,9 @@ class Target:
 class Scheduler(Protocol):
     """Chunks in, targets out. Not thread-safe: the owner serialises calls."""
 
-    def add(self, chunk: ActionChunk) -> None:
-        """Take a chunk. One with other channels than those before starts anew."""
+    def add(self, chunk: ActionChunk, now_ns: int) -> None:
+        """Take a chunk that arrived at `now_ns`, ROS clock. One with other channels than those before
+        starts anew."""
         ...
 
     def sample(self, time_ns: int) -> Target | None:
@@ -58,7 +59,7 @@ class Newest:
     def __init__(self) -> None:
         self._timeline = _Timeline()
 
-    def add(self, chunk: ActionChunk) -> None:
+    def add(self, chunk: ActionChunk, now_ns: int) -> None:
         """See Scheduler."""
         self._timeline.add(chunk)
 
@@ -99,7 +100,7 @@ class TemporalEnsemble:
         self._timeline = _Timeline()
         self._open: dict[str, bool] = {}
 
-    def add(self, chunk: ActionChunk) -> None:
+    def add(self, chunk: ActionChunk, now_ns: int) -> None:
         """See Scheduler."""
         self._timeline.add(chunk)
 

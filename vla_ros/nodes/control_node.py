@@ -319,7 +319,7 @@ class ControlNode(ManagedNode):
             except Refused as refused:
                 self._refused_chunk(refused.reason, str(refused))
         measured = {name: arm.measured for name, arm in self._arms.items() if arm.measured is not None}
-        commands = supervisor.tick(now_ns, measured)
+        commands = supervisor.tick(now_ns, measured, time.monotonic_ns())
         if commands:
             self._send(commands)
         self._tell(now_ns)

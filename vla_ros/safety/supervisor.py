@@ -30,7 +30,7 @@ from vla_ros.safety.watch import (
     chunks_ran_out,
     joint_states_fresh,
 )
-from vla_ros.types import ActionChunk, Command, FloatArray
+from vla_ros.types import ActionChunk, Command, FloatArray, Motion
 
 # Home is reached within this, rad.
 HOME_TOLERANCE = 2e-3
@@ -160,16 +160,17 @@ class Supervisor:
             )  # fmt: skip
         self._check_channels(chunk.channels)
         alone = Newest()
-        alone.add(chunk)
+        alone.add(chunk, now_ns)
         first = alone.sample(max(acts_ns, int(chunk.due_ns[0])))
         if first is not None:
             self._check_near(first)
-        self._scheduler.add(chunk)
+        self._scheduler.add(chunk, now_ns)
 
-    def tick(self, now_ns: int, measured: Mapping[str, Measured]) -> dict[str, Command]:
+    def tick(self, now_ns: int, measured: Mapping[str, Measured], steady_ns: int) -> dict[str, Command]:
         """One control period: {arm: its command}; empty where nothing may be sent.
 
-        measured: {arm: newest joint states}, an arm without any is left out. Call at the YAML's rate.
+        measured: {arm: newest joint states}, an arm without any is left out. steady_ns: a monotonic clock.
+        Call at the YAML's rate.
         """
         if now_ns < self._now_ns - CLOCK_AHEAD_NS:
             # Simulated time was set back: what is due and what is stale has lost its meaning.
@@ -192,14 +193,19 @@ class Supervisor:
                 acts_at_ns=acts_ns,
                 source=self.source,
                 wanted=result.wanted,
-                sent=result.sent,
+                motion=self._motion(result.sent),
                 gripper=self._gripper.get(name),
+                gripper_wanted=self._gripper.get(name),
                 interventions=result.interventions,
             )
             for name, result in sent.items()
         }
         self._after(now_ns)
         return commands
+
+    def _motion(self, sent: FloatArray) -> Motion:
+        zero = np.zeros((1, len(sent)))
+        return Motion(np.array([1.0 / self._robot.control.rate_hz]), sent[None], zero, zero)
 
     def _advance(self, name: str) -> Sent:
         follower = self._arms[name]
