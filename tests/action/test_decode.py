@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from vla_ros.action.decode import decode, encode, gripper_open
+from vla_ros.action.decode import decode, due_times, encode, first_rows, gripper_open
 from vla_ros.errors import ContractError, Refused
 from vla_ros.policy.manifest import GripperRule, Manifest
 from vla_ros.robot.channels import gripper_channel, tool_channels
@@ -161,6 +161,26 @@ def test_row_k_is_due_at_stamp_plus_k_plus_first_step(robot) -> None:
             IDENTITY_STATISTICS, robot.arms,
         )  # fmt: skip
         assert (chunk.due_ns - STAMP).tolist() == [int((k + first) * 1e8) for k in range(5)]
+
+
+@pytest.mark.parametrize("speed", [0.25, 1.0, 2.0])
+def test_speed_stretches_the_due_times_and_nothing_else(robot, speed) -> None:
+    raw = RawChunk(np.tile([0.1, 0, 0, 1, 0, 0, 0, 1, 0, 1], (5, 1)).astype(np.float32))
+    seen = observation(random_pose(np.random.default_rng(0)))
+    usual = decode(raw, seen, manifest(), IDENTITY_STATISTICS, robot.arms)
+    chunk = decode(raw, seen, manifest(), IDENTITY_STATISTICS, robot.arms, speed)
+    assert (chunk.due_ns - STAMP).tolist() == [int((k + 1) * 1e8 / speed) for k in range(5)]
+    assert chunk.stamp_ns == STAMP
+    assert np.array_equal(chunk.targets, usual.targets)
+    cut = first_rows(chunk, 2)
+    assert cut.due_ns.tolist() == chunk.due_ns[:2].tolist()
+    assert np.array_equal(cut.targets, usual.targets[:2])
+
+
+@pytest.mark.parametrize("speed", [0.0, 0.2, 2.1, float("nan")])
+def test_a_speed_beyond_reason_is_an_error(robot, speed) -> None:
+    with pytest.raises(ValueError, match="speed"):
+        due_times(STAMP, manifest().outputs, speed)
 
 
 @pytest.mark.parametrize(

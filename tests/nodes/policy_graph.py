@@ -18,6 +18,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
@@ -28,6 +29,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from tests.observation.messages import compressed, image, joint_state
 from tests.support import ask, wait_for
+from vla_ros.nodes.policy_report import STATUS_QOS, STATUS_TOPIC
 from vla_ros.nodes.transport import configure_dds
 from vla_ros.robot.config import Robot
 
@@ -128,6 +130,15 @@ class PolicyGraph:
         self.prefix = prefix
         self.node.create_subscription(JointTrajectory, "vla/action_chunk", self._on_chunk, 50)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
+        self.said: list[str] = []
+        self.alive = 0
+        self.node.create_subscription(
+            String,
+            STATUS_TOPIC,
+            lambda message: self.said.append(message.data),
+            STATUS_QOS,
+            event_callbacks=SubscriptionEventCallbacks(liveliness=self._on_liveliness),
+        )
         self._prompt = self.node.create_publisher(String, "vla/prompt", LATCHED)
         self.drivers = Drivers(self.node, robot, clock_ns)
         self._executor = SingleThreadedExecutor(context=self.context)
@@ -145,6 +156,9 @@ class PolicyGraph:
         self._thread.join(2.0)
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
+
+    def _on_liveliness(self, event: Any) -> None:
+        self.alive = event.alive_count
 
     def _on_chunk(self, message: JointTrajectory) -> None:
         self.chunks.append(message)
@@ -180,6 +194,7 @@ class PolicyGraph:
         kinds = {
             str: (ParameterType.PARAMETER_STRING, "string_value"),
             float: (ParameterType.PARAMETER_DOUBLE, "double_value"),
+            int: (ParameterType.PARAMETER_INTEGER, "integer_value"),
         }
         kind, field = kinds[type(value)]
         parameter = Parameter(name=name, value=ParameterValue(type=kind, **{field: value}))

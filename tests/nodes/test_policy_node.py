@@ -188,6 +188,92 @@ def test_a_bad_rate_is_refused(graph: PolicyGraph) -> None:
     assert graph.set_parameter("inference_rate_hz", 10.0).successful
 
 
+@pytest.fixture
+def paced(graph: PolicyGraph) -> Iterator[PolicyGraph]:
+    """Whose parameters of pace may be changed."""
+    defaults = {
+        "mode": "ensemble",
+        "trigger": "rate",
+        "trigger_horizon_s": 0.5,
+        "execute_steps": 0,
+        "speed": 1.0,
+    }
+    yield graph
+    for name, value in defaults.items():
+        assert graph.set_parameter(name, value).successful
+
+
+def test_speed_and_the_rows_to_execute_change_while_it_runs(paced: PolicyGraph) -> None:
+    assert paced.set_parameter("speed", 0.5).successful
+    assert paced.set_parameter("execute_steps", 4).successful
+    paced.wait_for_chunk()  # whose inference may have begun before
+    chunk = from_message(paced.wait_for_chunk(), CHANNELS)
+    assert (chunk.due_ns - chunk.stamp_ns).tolist() == [200_000_000 * (k + 1) for k in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("mode", "average", "expected one of sync, newest, crossfade, ensemble, rtc"),
+        ("trigger", "sometimes", "expected one of rate, horizon, back_to_back"),
+        ("execute_steps", 17, "the policy's chunks have 16 rows"),
+        ("speed", 2.5, ""),
+        ("trigger_horizon_s", -1.0, ""),
+    ],
+)
+def test_a_pace_that_cannot_be_is_refused(graph: PolicyGraph, name: str, value: Any, text: str) -> None:
+    result = graph.set_parameter(name, value)
+    assert not result.successful
+    assert text in result.reason
+    graph.wait_for_chunk()
+
+
+def test_sync_observes_anew_when_the_rows_are_done(paced: PolicyGraph) -> None:
+    paced.set_parameter("execute_steps", 4)
+    paced.set_parameter("mode", "sync")
+    paced.wait_for_chunk()
+    first = len(paced.chunks)
+    wait_for(lambda: len(paced.chunks) >= first + 3, 30)
+    stamps = [stamp_ns(message) for message in paced.chunks[first : first + 3]]
+    # Four rows, 0.1 s apart, from publication on; the observation is from after that.
+    assert np.diff(stamps).min() > 400_000_000
+
+
+def test_back_to_back_infers_from_every_new_image(paced: PolicyGraph) -> None:
+    paced.set_parameter("trigger", "back_to_back")
+    paced.set_parameter("inference_rate_hz", 0.5)
+    first = len(paced.chunks)
+    begin = time.monotonic()
+    wait_for(lambda: len(paced.chunks) >= first + 10, 30)
+    paced.set_parameter("inference_rate_hz", 10.0)
+    assert time.monotonic() - begin < 15  # at the rate it would be 20 s
+    stamps = [stamp_ns(message) for message in paced.chunks[first:]]
+    assert (np.diff(stamps) > 0).all()
+
+
+def test_the_horizon_triggers_when_few_rows_are_left(paced: PolicyGraph) -> None:
+    paced.set_parameter("execute_steps", 10)
+    paced.set_parameter("trigger", "horizon")
+    paced.wait_for_chunk()
+    first = len(paced.chunks)
+    wait_for(lambda: len(paced.chunks) >= first + 3, 30)
+    stamps = [stamp_ns(message) for message in paced.chunks[first : first + 3]]
+    # The last row is due 1.0 s after the stamp, and half a second of it is left at the next inference.
+    assert np.diff(stamps).min() > 350_000_000
+
+
+def test_the_status_says_what_it_does_and_ends_with_the_process(graph: PolicyGraph) -> None:
+    wait_for(lambda: graph.said and graph.said[-1] == "running", 20)
+    graph.drivers.silent.add("wrist")
+    wait_for(lambda: graph.said[-1] == "refused: stale", 20, f"{graph.said}")
+    graph.drivers.restore()
+    wait_for(lambda: graph.said[-1] == "running", 20, f"{graph.said}")
+    graph.say("")
+    wait_for(lambda: graph.said[-1] == "waiting: prompt_empty", 20, f"{graph.said}")
+    graph.trigger("stop")
+    wait_for(lambda: graph.said[-1] == "ready", 20, f"{graph.said}")
+
+
 # --- cameras and states that go wrong ---------------------------------------------------------------
 
 
@@ -465,6 +551,22 @@ def test_namespace_remapping_and_a_prompt_from_the_start(
         start_process.node("policy_node", *arguments, *remap).wait_for_text(READY, 60)
         assert graph.trigger("start").message == "started: 'lift it'"
         graph.wait_for_chunk()
+    finally:
+        graph.end()
+
+
+def test_who_listens_learns_of_a_killed_process_within_the_lease(
+    ros_domain: int, start_process: Starter, bundle: Path
+) -> None:
+    graph = PolicyGraph(load_robot(ROBOT_FILE))
+    try:
+        process = start_process.node("policy_node", *parameters(bundle))
+        process.wait_for_text(READY, 60)
+        wait_for(lambda: graph.alive == 1, 20, "the policy to be seen")
+        process.child.kill()
+        begin = time.monotonic()
+        wait_for(lambda: graph.alive == 0, 20, "its end to be noticed")
+        assert time.monotonic() - begin < 5  # the lease is 0.5 s; this machine may be busy
     finally:
         graph.end()
 

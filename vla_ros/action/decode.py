@@ -8,6 +8,7 @@ it ever was relative. `encode` is the inverse, for making training data and for 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +26,9 @@ from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channel
 from vla_ros.robot.config import Arm
 from vla_ros.types import ActionChunk, FloatArray, Observation, RawChunk
 
+# How much slower or faster than in training a policy may be played.
+SPEEDS = (0.25, 2.0)
+
 
 def decode(
     raw: RawChunk,
@@ -32,11 +36,12 @@ def decode(
     manifest: Manifest,
     statistics: Quantiles,
     arms: Mapping[str, Arm],
+    speed: float = 1.0,
 ) -> ActionChunk:
     """Absolute targets of every arm that the policy moves.
 
     raw: [horizon, K] normalised. statistics: of the action, width K. arms: the robot's, in the order of
-    its YAML; the manifest's arm roles are matched to them in order.
+    its YAML; the manifest's arm roles are matched to them in order. speed: see `due_times`.
     Raises Refused: "shape", "nan", "rotation" (a degenerate rot6d), "incomplete" (no tool pose in the
     observation), and ContractError where the manifest asks for something the robot has not.
     """
@@ -57,7 +62,7 @@ def decode(
     return ActionChunk(
         channels=tuple(channels),
         targets=np.concatenate(targets, axis=1),
-        due_ns=due_times(observation.stamp_ns, outputs),
+        due_ns=due_times(observation.stamp_ns, outputs, speed),
         stamp_ns=observation.stamp_ns,
     )
 
@@ -100,10 +105,20 @@ def encode(
     return RawChunk(values=normalise(values, statistics, clip).astype(np.float32))
 
 
-def due_times(stamp_ns: int, outputs: Outputs) -> NDArray[np.int64]:
-    """int64 [horizon]: row k is due at stamp + (k + first_step) dt."""
+def due_times(stamp_ns: int, outputs: Outputs, speed: float = 1.0) -> NDArray[np.int64]:
+    """int64 [horizon]: row k is due at stamp + (k + first_step) dt / speed.
+
+    speed: 1 is the speed that the policy was trained at. Raises ValueError outside SPEEDS.
+    """
+    if not SPEEDS[0] <= speed <= SPEEDS[1]:
+        raise ValueError(f"speed {speed}: expected {SPEEDS[0]} to {SPEEDS[1]}")
     steps = np.arange(outputs.horizon) + outputs.first_step
-    return stamp_ns + np.rint(steps * (outputs.dt_s * 1e9)).astype(np.int64)
+    return stamp_ns + np.rint(steps * (outputs.dt_s / speed * 1e9)).astype(np.int64)
+
+
+def first_rows(chunk: ActionChunk, count: int) -> ActionChunk:
+    """The chunk cut to its first `count` rows (at least one)."""
+    return replace(chunk, targets=chunk.targets[:count], due_ns=chunk.due_ns[:count])
 
 
 def gripper_open(values: ArrayLike, rule: GripperRule) -> NDArray[np.bool_]:

@@ -50,9 +50,7 @@ def assemble(
     apart than observation.max_skew_ms), "undecodable", "changed_size", and what `ObservationBuffers` noted
     on arrival ("changed_encoding", "missing_joint", ...).
     """
-    for ring in buffers.rings.values():
-        ring.check(now_ns)
-    stamp_ns = min(ring.samples[-1][0] for ring in buffers.cameras.values())
+    stamp_ns = newest_stamp(buffers, now_ns)
     skew_ns = round(robot.observation.max_skew_ms * MS)
     images: dict[str, ImageArray] = {}
     stamps: dict[str, int] = {}
@@ -75,6 +73,16 @@ def assemble(
         stamps[widths.stream] = sample[0]
         state[f"{name}/gripper"] = np.array([sample[1]])
     return Observation(images=images, state=state, prompt=prompt, stamps_ns=stamps, stamp_ns=stamp_ns)
+
+
+def newest_stamp(buffers: ObservationBuffers, now_ns: int) -> int:
+    """The stamp an observation would have now: the newest time that every camera has reached.
+
+    Raises Refused where a stream's newest sample must not be used, as `assemble` says.
+    """
+    for ring in buffers.rings.values():
+        ring.check(now_ns)
+    return min(ring.samples[-1][0] for ring in buffers.cameras.values())
 
 
 def joints_at(ring: Ring[FloatArray], stamp_ns: int, skew_ns: int) -> tuple[int, FloatArray]:

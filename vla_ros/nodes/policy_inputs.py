@@ -1,0 +1,125 @@
+"""What policy_node sees: camera and joint topics into buffers, and observations out of them.
+
+Threads. Images come in on a receiver's thread, joint states are polled by a thread of their own while it
+runs, and whoever infers calls `observe`. One lock guards the buffers and the polled subscriptions.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image, JointState
+
+from vla_ros.nodes.transport import RawReceiver, polled_subscription, take_latest
+from vla_ros.observation.assemble import Forward, assemble, newest_stamp
+from vla_ros.observation.buffers import ObservationBuffers
+from vla_ros.robot.config import Robot
+from vla_ros.types import Observation
+
+# Best effort reads reliable and best-effort cameras alike.
+CAMERA_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+# The newest state is enough: at this period, interpolation between states is off by 1e-4 rad at 7 rad/s^2.
+JOINT_PERIOD_S = 0.01
+
+
+class PolicyInputs:
+    """Subscribes to the cameras, and to the arms' and grippers' states, of a robot.
+
+    fresh: set whenever an image has come.
+    """
+
+    def __init__(self, node: Node, robot: Robot, cameras: Sequence[str]) -> None:
+        self._node, self._robot = node, robot
+        self._buffers = ObservationBuffers(robot, cameras)
+        self._lock = threading.Lock()
+        self.fresh = threading.Event()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._ours: list[Any] = []
+        self._streams: list[tuple[Any, Callable[[bytes], None]]] = []
+        self._receiver = RawReceiver(node)
+        for name in self._buffers.cameras:
+            camera = robot.cameras[name]
+            kind = Image if camera.transport == "raw" else CompressedImage
+            callback = partial(self._on_image, name)
+            self._ours.append(self._receiver.subscribe(kind, camera.topic, CAMERA_QOS, callback))
+        for name, arm in robot.arms.items():
+            streams = [(arm.states, partial(self._buffers.joint_states, name))]
+            if arm.gripper is not None:
+                streams.append((arm.gripper.states, partial(self._buffers.gripper_states, name)))
+            for stream, push in streams:
+                qos = QoSProfile(depth=1, reliability=ReliabilityPolicy[stream.reliability.upper()])
+                subscription = polled_subscription(node, JointState, stream.topic, qos)
+                self._ours.append(subscription)
+                self._streams.append((subscription, push))
+        self._receiver.start()
+
+    def start(self) -> None:
+        """Begin to read joint states."""
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._poll_forever, name="joints", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Read joint states no more. May be called twice."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def destroy(self) -> None:
+        """Stop, and give up the topics."""
+        self.stop()
+        self._receiver.stop()
+        for subscription in self._ours:
+            self._node.destroy_subscription(subscription)
+        self._ours, self._streams = [], []
+
+    def reset(self) -> None:
+        """Forget what was seen, and faults like a changed encoding."""
+        with self._lock:
+            self._buffers.reset()
+
+    def observe(
+        self, prompt: str, kinematics: Mapping[str, Forward], last_ns: int, after_ns: int
+    ) -> Observation | None:
+        """The newest observation; None while none is newer than `last_ns` and at least as new as `after_ns`.
+
+        last_ns: stamp of the one used last. Raises Refused as `assemble` does.
+        """
+        self._poll_joints()
+        with self._lock:
+            now_ns = self._node.get_clock().now().nanoseconds
+            stamp_ns = newest_stamp(self._buffers, now_ns)
+            # A stamp ahead of the clock is from before the clock was set back: not to be waited for.
+            if stamp_ns < after_ns or stamp_ns <= last_ns <= now_ns:
+                return None
+            return assemble(self._buffers, self._robot, now_ns, prompt, kinematics)
+
+    def report(self) -> tuple[dict[str, int], dict[str, int], dict[str, dict[str, int]]]:
+        """({camera: images received}, {camera: missed}, {stream: {reason: messages dropped}})."""
+        with self._lock:
+            received = {name: ring.received for name, ring in self._buffers.cameras.items()}
+            missed = {name: ring.missed for name, ring in self._buffers.cameras.items()}
+            dropped = {stream: dict(ring.dropped) for stream, ring in self._buffers.rings.items()}
+        return received, missed, dropped
+
+    def _on_image(self, camera: str, cdr: bytes) -> None:
+        with self._lock:
+            self._buffers.image(camera, cdr)
+        self.fresh.set()
+
+    def _poll_forever(self) -> None:
+        while not self._ended.wait(JOINT_PERIOD_S):
+            self._poll_joints()
+
+    def _poll_joints(self) -> None:
+        with self._lock:
+            for subscription, push in self._streams:
+                if (cdr := take_latest(subscription)) is not None:
+                    push(cdr)

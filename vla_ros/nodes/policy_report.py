@@ -1,0 +1,92 @@
+"""What policy_node tells of itself: /diagnostics, vla/policy_status and the log.
+
+vla/policy_status (std_msgs/String) says what it does: `inactive`, `ready` (not started), `running`,
+`waiting: <reason>` (input that has not come yet), `refused: <reason>`. Its publisher's liveliness ends with
+the process, which tells a subscriber that asks for the same lease of the process's end within that time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile
+from std_msgs.msg import String
+
+from vla_ros.errors import Refused
+from vla_ros.nodes.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher
+
+STATUS_TOPIC = "vla/policy_status"
+# AUTOMATIC: DDS itself says that the process lives, however long an inference holds Python up.
+STATUS_QOS = QoSProfile(
+    depth=1,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    liveliness=LivelinessPolicy.AUTOMATIC,
+    liveliness_lease_duration=Duration(nanoseconds=500_000_000),
+)
+LOG_PERIOD_S = 1.0
+RATE_WINDOW_S = 2.0
+# Reasons that say no more than that something has not come yet.
+WAITING = ("incomplete", "prompt_empty")
+
+
+class PolicyReport:
+    """`diagnostics` is for figures; the methods are called from the inference thread and the executor's."""
+
+    def __init__(self, node: Node, refresh: Callable[[], None]) -> None:
+        self._log = node.get_logger()
+        self._node = node
+        self._status = ""
+        self._logged: dict[str, float] = {}
+        self._arrivals: deque[tuple[float, dict[str, int]]] = deque()
+        self._publisher = node.create_publisher(String, STATUS_TOPIC, STATUS_QOS)
+        self.diagnostics = DiagnosticsPublisher(node, refresh)
+
+    def status(self, text: str) -> None:
+        """Publish what the node does, if it is something else than before."""
+        if text != self._status:
+            self._status = text
+            self._publisher.publish(String(data=text))
+
+    def published(self) -> None:
+        """A chunk went out."""
+        self.diagnostics.count("chunks")
+        self.diagnostics.state(OK, "ok")
+        self.status("running")
+
+    def refused(self, error: Refused, failure: str = "") -> None:
+        """Count it, show it, and log each reason at most once a second.
+
+        failure: the traceback, where it is this node's own fault.
+        """
+        self.diagnostics.count(f"refused.{error.reason}")
+        self.diagnostics.state(ERROR if failure else WARN, f"{error.reason}: {error}")
+        self.status(f"{'waiting' if error.reason in WAITING else 'refused'}: {error.reason}")
+        now = time.monotonic()
+        if now - self._logged.get(error.reason, -LOG_PERIOD_S) >= LOG_PERIOD_S:
+            self._logged[error.reason] = now
+            if failure:
+                self._log.error(f"no chunk ({error.reason}): {failure}")
+            else:
+                self._log.warning(f"no chunk ({error.reason}): {error}")
+
+    def frames(self, received: dict[str, int], missed: dict[str, int]) -> None:
+        """{camera: images received}, {camera: missed}: shown with the rate of the last two seconds."""
+        now = time.monotonic()
+        self._arrivals.append((now, received))
+        while now - self._arrivals[0][0] > RATE_WINDOW_S and len(self._arrivals) > 2:
+            self._arrivals.popleft()
+        since, before = self._arrivals[0]
+        for name, count in received.items():
+            rate = (count - before[name]) / (now - since) if now > since else 0.0
+            self.diagnostics.value(f"frames.{name}.received", count)
+            self.diagnostics.value(f"frames.{name}.rate_hz", rate)
+            self.diagnostics.value(f"frames.{name}.missed", missed[name])
+
+    def destroy(self) -> None:
+        """Stop publishing."""
+        self.diagnostics.destroy()
+        self._node.destroy_publisher(self._publisher)
