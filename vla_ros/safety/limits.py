@@ -1,20 +1,30 @@
 """Joint limits per tick, tool speed and workspace: what makes any target safe to send.
 
-Position, velocity and acceleration limits hold exactly for the finite differences of the positions sent,
-whatever is asked for: a tick's velocity is chosen from the interval that respects all three and from which
-the joint can still stop in time, and that interval is never empty (see `vla_ros.safety.stop`). Jerk holds
-too: the acceleration used is at most jerk dt / 2, so that it cannot change by more than jerk dt per tick.
+A limiter chooses one *control point* per tick. Their finite differences keep the position, velocity and
+acceleration limits exactly, whatever is asked for: a tick's velocity is chosen from the interval that
+respects all three and from which the joint can still stop in time, and that interval is never empty (see
+`vla_ros.safety.stop`). Jerk holds too: the acceleration used is at most jerk dt / 2, so that it cannot change
+by more than jerk dt per tick.
+
+What is sent is the uniform cubic B-spline of the control points. It lies in their convex hull, and its first
+three derivatives in those of their finite differences (de Boor, A Practical Guide to Splines, chapter X), so
+every limit holds at every moment, and not only from command to command. Its knots, one per tick, are
+
+    q = (c[m-1] + 4 c[m] + c[m+1]) / 6    v = (c[m+1] - c[m-1]) / 2dt    a = (c[m+1] - 2 c[m] + c[m-1]) / dt^2
+
+and lag one period behind the newest control point c[m+1].
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from vla_ros.robot.config import Box, JointLimits
-from vla_ros.safety.stop import brake, braking_speed, stopping_distance
-from vla_ros.types import FloatArray
+from vla_ros.safety.stop import braked, braking_speed, deceleration, ticks_to_rest
+from vla_ros.types import FloatArray, Motion
 
 # A limit is said to have changed a command when it moved a joint by more than this, rad.
 NOTICEABLE = 1e-4
@@ -25,7 +35,8 @@ CLOSING_S = 0.03
 
 @dataclass(frozen=True)
 class Step:
-    """One tick's outcome: position q and velocity v float64 [J], and the limits that changed it."""
+    """One tick's outcome: control point q and its velocity v (its difference from the one before), float64
+    [J], and the limits that changed it."""
 
     q: FloatArray
     v: FloatArray
@@ -43,30 +54,68 @@ class ToolSpeed:
 class JointLimiter:
     """Follows joint targets within the limits, from a position at rest.
 
-    q, v: what was sent last, float64 [J] (rad, rad/s). It reaches a moving target exactly and stays on it
-    as long as the limits allow, and otherwise catches up without overshooting.
+    q, v: the newest control point, and its difference from the one before, float64 [J] (rad, rad/s). It
+    reaches a moving target exactly and stays on it as long as the limits allow, and otherwise catches up
+    without overshooting.
+
+    One tick is `tick`, `plan` or `plan_stop`, `commit`, `motion`.
     """
 
     def __init__(self, limits: JointLimits, period_s: float) -> None:
         position = np.array(limits.position, dtype=np.float64)
-        self.lower, self.upper = position[:, 0], position[:, 1]
+        self.lower, self.upper = position[:, 0].copy(), position[:, 1].copy()
         self.velocity = np.array(limits.velocity, dtype=np.float64)
         jerk = np.array(limits.jerk, dtype=np.float64)
         acceleration = np.array(limits.acceleration, dtype=np.float64)
         self.change = np.minimum(acceleration, 0.5 * jerk * period_s) * period_s
         self.period_s = period_s
-        self.q: FloatArray = np.zeros(len(position))
-        self.v: FloatArray = np.zeros(len(position))
+        self._beat = Beat(round(period_s * 1e9))
+        self._zeros = np.zeros(len(position))
+        self._scale = 1.0
+        self.reset(self._zeros)
 
     def reset(self, q: FloatArray) -> None:
         """Start from q [J] at rest. Outside the position limits a joint can only move back inside."""
         self.q = np.array(q, dtype=np.float64)
         self.v = np.zeros_like(self.q)
+        # The control points before q: at rest all three are the same.
+        self._middle = self._oldest = self.q
+        self._beat.restart()
 
     @property
     def at_rest(self) -> bool:
-        """Whether the last command did not move."""
-        return not np.any(self.v)
+        """Whether nothing moves any more: the newest three control points are the same."""
+        return not (self.v.any() or (self._middle != self._oldest).any())
+
+    @property
+    def scale(self) -> float:
+        """The share of the velocity limits that targets may use, (0, 1]; braking always has all it needs."""
+        return self._scale
+
+    @scale.setter
+    def scale(self, share: float) -> None:
+        """Raises ValueError out of (0, 1], or for less than before while the joints move."""
+        if not 0.0 < share <= 1.0:
+            raise ValueError(f"a share of the velocity limits is in (0, 1], found {share}")
+        if share < self._scale and not self.at_rest:
+            raise ValueError(
+                f"the share of the velocity limits shrinks from {self._scale} to {share} in motion"
+            )
+        self._scale = share
+
+    def tick(self, now_ns: int) -> int:
+        """Begin a tick at `now_ns`, ROS clock, before planning; returns how many ticks were missed since the
+        last one.
+
+        In those the driver has been (or will be) on the way to rest that `motion` gave it, so that is where
+        the limiter is afterwards too.
+        """
+        missed = self._beat.tick(now_ns)
+        for _ in range(missed):
+            if self.at_rest:
+                break
+            self.commit(self.plan_stop())
+        return missed
 
     def plan(
         self,
@@ -77,54 +126,111 @@ class JointLimiter:
     ) -> Step:
         """The step to take towards a target; `commit` takes it.
 
-        target: where the joints are wanted at the end of this tick, rad [J]; target_velocity: how fast it
-        moves, rad/s [J]. jacobian: 6xJ at the present q, to keep within `tool`'s speeds.
-        Raises ValueError for a target that is not finite.
+        target: where the joints are wanted at this tick's control point, one period after the knot that is
+        sent, rad [J]; target_velocity: how fast it moves, rad/s [J]. jacobian: 6xJ at the present q, to keep
+        within `tool`'s speeds. Raises ValueError for a target that is not finite.
         """
-        if not (np.all(np.isfinite(target)) and np.all(np.isfinite(target_velocity))):
+        if not (np.isfinite(target).all() and np.isfinite(target_velocity).all()):
             raise ValueError("a joint target is not a number")
-        feedforward = np.clip(target_velocity, -self.velocity, self.velocity)
-        goal = np.clip(target, self.lower, self.upper)
-        behind = goal - feedforward * self.period_s - self.q
-        closing = braking_speed(np.abs(behind), self.change, self.period_s)
-        closing = np.minimum(closing, np.abs(behind) / max(CLOSING_S, self.period_s))
-        wanted = feedforward + np.sign(behind) * closing
-        low, high = self._interval()
-        v = np.clip(wanted, low, high)
+        period = self.period_s
+        fastest = self.velocity * self._scale
+        feedforward = np.minimum(np.maximum(target_velocity, -fastest), fastest)
+        goal = np.minimum(np.maximum(target, self.lower), self.upper)
+        behind = goal - self.q
+        behind -= feedforward * period
+        distance = np.abs(behind)
+        closing = np.minimum(braking_speed(distance, self.change, period), distance / max(CLOSING_S, period))
+        wanted = feedforward + np.copysign(closing, behind)
+        low, high = self._interval(fastest)
+        v = np.minimum(np.maximum(wanted, low), high)
         limits = []
-        noticeable = NOTICEABLE / self.period_s
-        if np.any(np.abs(goal - target) > NOTICEABLE):
+        noticeable = NOTICEABLE / period
+        if np.abs(goal - target).max() > NOTICEABLE:
             limits.append("position")
-        if np.any(np.abs(wanted) > self.velocity + noticeable):
-            limits.append("velocity")
-        if np.any(np.abs(np.clip(wanted, -self.velocity, self.velocity) - v) > noticeable):
-            limits.append("acceleration")
+        if np.abs(wanted - v).max() > noticeable:
+            possible = np.minimum(np.maximum(wanted, -fastest), fastest)
+            if np.abs(wanted - possible).max() > noticeable:
+                limits.append("velocity")
+            if np.abs(possible - v).max() > noticeable:
+                limits.append("acceleration")
         if jacobian is not None and tool is not None:
             slower = self._within_tool_speed(v, low, high, jacobian, tool)
-            if np.any(np.abs(slower - v) > noticeable):
-                limits.append("tool_speed")
-            v = slower
+            if slower is not v:
+                if np.abs(slower - v).max() > noticeable:
+                    limits.append("tool_speed")
+                v = slower
         return self._step(v, tuple(limits))
 
     def plan_stop(self) -> Step:
-        """The step that slows every joint down as fast as it may."""
-        return self._step(brake(self.v, self.change), ())
+        """The step that slows all joints down together as fast as they may."""
+        speed = np.abs(self.v)
+        slower = np.maximum(speed - self._deceleration(self.q, self.v, speed)[0], 0.0)
+        return self._step(np.copysign(slower, self.v) if slower.any() else self._zeros, ())
 
     def commit(self, step: Step) -> None:
-        """Make `step` what was sent last."""
+        """Make `step` the newest control point."""
+        self._oldest, self._middle = self._middle, self.q
         self.q, self.v = step.q, step.v
+
+    def motion(self) -> Motion:
+        """What to send after `commit`: the knot, and the spline of braking from here as rows wherever its
+        acceleration changes its course, so that quintic interpolation gives exactly the spline."""
+        period = self.period_s
+        first = self.q - self._middle
+        knot = self._middle + (first - (self._middle - self._oldest)) / 6.0
+        knot_v = (self.q - self._oldest) / (2.0 * period)
+        knot_a = (first - (self._middle - self._oldest)) / period**2
+        due_s = period - self._beat.late_s
+        if not (knot_v.any() or knot_a.any()):
+            return Motion(np.array([due_s]), knot[None], self._zeros[None], self._zeros[None])
+        speed = np.abs(self.v)
+        slowing, ticks, whole = self._deceleration(self.q, self.v, speed)
+        index = {0, max(ticks - 1, 0), ticks}
+        for k in whole:
+            index |= {k - 1, k, k + 1}
+        at = np.array(sorted(index), dtype=np.float64)
+        place = at[:, None]
+        this, way = braked(speed, slowing, place, period)
+        following = np.maximum(this - slowing, 0.0)
+        sign = np.sign(self.v)
+        points = self.q + sign * way
+        points = np.minimum(
+            np.maximum(points, np.minimum(self.lower, self.q)), np.maximum(self.upper, self.q)
+        )
+        q = np.vstack([knot, points + sign * (following - this) * (period / 6.0)])
+        v = np.vstack([knot_v, sign * (this + following) * 0.5])
+        a = np.vstack([knot_a, sign * (following - this) / period])
+        return Motion(due_s + np.concatenate([[0.0], (at + 1.0) * period]), q, v, a)
 
     def resting_place(self, step: Step) -> FloatArray:
         """Where the joints come to rest, [J], when braking starts right after `step`."""
-        after = brake(step.v, self.change)
-        return step.q + np.sign(after) * stopping_distance(after, self.change, self.period_s)
+        speed = np.abs(step.v)
+        slowing, ticks, _ = self._deceleration(step.q, step.v, speed)
+        way = braked(speed, slowing, np.array([[float(ticks)]]), self.period_s)[1][0]
+        return step.q + np.copysign(way, step.v)
 
-    def _interval(self) -> tuple[FloatArray, FloatArray]:
+    def _deceleration(
+        self, q: FloatArray, v: FloatArray, speed: FloatArray
+    ) -> tuple[FloatArray, int, set[int]]:
+        """(deceleration per tick [J], ticks to rest, after how many ticks those joints that stop sooner have
+        their last whole step behind them)."""
+        ticks = ticks_to_rest(speed, self.change)
+        if ticks == 0:
+            return speed, 0, set()
+        room = np.where(v > 0, self.upper - q, q - self.lower)
+        slowing = deceleration(speed, room, self.change, self.period_s, ticks)
+        sooner = slowing * ticks > speed * (1 + 1e-12)
+        if not sooner.any():
+            return slowing, ticks, set()
+        whole = np.floor(speed[sooner] / slowing[sooner] + 1e-9)
+        return slowing, ticks, {int(k) for k in whole}
+
+    def _interval(self, fastest: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Velocities allowed in this tick, [J] each."""
         up = braking_speed(self.upper - self.q, self.change, self.period_s)
         down = braking_speed(self.q - self.lower, self.change, self.period_s)
-        low = np.maximum(np.maximum(self.v - self.change, -self.velocity), -down)
-        high = np.minimum(np.minimum(self.v + self.change, self.velocity), up)
+        low = np.maximum(np.maximum(self.v - self.change, -fastest), -down)
+        high = np.minimum(np.minimum(self.v + self.change, fastest), up)
         # Equal where a joint brakes with all it has, but for rounding.
         return np.minimum(low, high), high
 
@@ -137,7 +243,7 @@ class JointLimiter:
         between two that keep a convex bound keep it too.
         """
         twist = jacobian @ v
-        linear, angular = float(np.linalg.norm(twist[:3])), float(np.linalg.norm(twist[3:]))
+        linear, angular = math.sqrt(twist[:3] @ twist[:3]), math.sqrt(twist[3:] @ twist[3:])
         scale = min(1.0, tool.linear / max(linear, 1e-12), tool.angular / max(angular, 1e-12))
         if scale >= 1.0:
             return v
@@ -149,10 +255,48 @@ class JointLimiter:
         return start + share * way
 
     def _step(self, v: FloatArray, limits: tuple[str, ...]) -> Step:
-        q = self.q + v * self.period_s
-        # Rounding must not cross a limit, and a joint that is outside must not be pulled in by a step.
-        q = np.clip(q, np.minimum(self.lower, self.q), np.maximum(self.upper, self.q))
-        return Step(q, v, limits)
+        return Step(self._inside(self.q + v * self.period_s), v, limits)
+
+    def _inside(self, q: FloatArray) -> FloatArray:
+        """Rounding must not cross a limit, and a joint that is outside must not be pulled in by a step."""
+        return np.minimum(np.maximum(q, np.minimum(self.lower, self.q)), np.maximum(self.upper, self.q))
+
+
+class Beat:
+    """An even row of ticks, one period apart, laid through the times at which a loop really woke up."""
+
+    # Less than this share of a period is being late, not having missed a tick.
+    LATE = 0.9
+    # So many periods late, and the clock was set or the process was stopped: a new row begins.
+    LONGEST = 1000
+
+    def __init__(self, period_ns: int) -> None:
+        self._period_ns = period_ns
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new row with the next tick."""
+        self._last_ns: int | None = None
+        self.late_s = 0.0
+
+    def tick(self, now_ns: int) -> int:
+        """Ticks missed before the one at `now_ns`. Sets `late_s`, how long after its place in the row this
+        one came; negative where it came early."""
+        missed = 0
+        period = self._period_ns
+        if self._last_ns is None:
+            place = now_ns
+        else:
+            place = self._last_ns + period
+            late = now_ns - place
+            if late > self.LATE * period:
+                missed = max(round(late / period), 1)
+                place += missed * period
+            if missed > self.LONGEST or late < -period:
+                place, missed = now_ns, min(missed, self.LONGEST)
+        self._last_ns = place
+        self.late_s = (now_ns - place) / 1e9
+        return missed
 
 
 def into_box(position: FloatArray, box: Box) -> FloatArray:
