@@ -89,8 +89,8 @@ def test_misspelled_key_is_named_with_the_missing_one(folder: Path) -> None:
     assert refusal(folder, text) == [
         f"franka.yaml:{arm}: arms.arm.base_frame: found nothing; expected text; add base_frame: to arms.arm",
         f"franka.yaml:{line_of(text, 'base_fram:')}: arms.arm.base_fram: found the unknown key 'base_fram'; "
-        "expected one of urdf, robot_description, base_frame, tool_frame, joints, home, limits, states, "
-        "driver, drivers, actuation_latency_ms, gripper; did you mean 'base_frame'?",
+        "expected one of urdf, robot_description, base_pose, base_frame, tool_frame, joints, home, limits, "
+        "states, driver, drivers, link_radius, actuation_latency_ms, gripper; did you mean 'base_frame'?",
     ]
 
 
@@ -516,7 +516,11 @@ def test_aliases_serve_a_second_arm_but_merge_keys_are_unknown(tmp_path: Path) -
     left = SIX_AXES_YAML[SIX_AXES_YAML.index("  left:\n") : SIX_AXES_YAML.index("cameras:")]
     limits = left[left.index("&limits") : left.index("    states:")]
     right = left.replace("  left:", "  right:").replace(limits, "*limits\n").replace("left/", "right/")
-    file.write_text(SIX_AXES_YAML.replace("cameras:", f"{right}cameras:"), encoding="utf-8")
+    left = left.replace("    urdf:", "    link_radius: 0.05\n    urdf:", 1)
+    place = "    link_radius: 0.05\n    base_pose: {position: [0, -1.2, 0]}\n    urdf:"
+    right = right.replace("    urdf:", place, 1)
+    begin, end = SIX_AXES_YAML.index("  left:\n"), SIX_AXES_YAML.index("cameras:")
+    file.write_text(SIX_AXES_YAML[:begin] + left + right + SIX_AXES_YAML[end:], encoding="utf-8")
     robot = load_robot(file)
     assert robot.arms["right"].limits == robot.arms["left"].limits
     assert robot.arms["right"].states.topic == "right/joint_states"

@@ -19,6 +19,7 @@ GRIPPER = Gripper.model_validate(
         "joints": ["finger1", "finger2"],
         "states": {"topic": "/g", "rate_hz": 15, "max_age_ms": 250},
         "width": [0.0, 0.08],
+        "speed": 0.1,
         "action": {"action": "/a", "max_effort": 30},
     }
 )

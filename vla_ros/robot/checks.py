@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from vla_ros.errors import KinematicsError
-from vla_ros.robot.config import Arm, Camera, Robot, Stream
+from vla_ros.robot.config import Arm, Box, Camera, Robot, Stream
+from vla_ros.robot.geometry import Geometry
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.urdf import MOVABLE, Description, parse_urdf
 from vla_ros.robot.yaml_lines import KeyPath, Problem
@@ -47,17 +48,10 @@ def consistency_problems(robot: Robot) -> list[Problem]:
                     advice(camera_name, robot.cameras, "add it under cameras or map another"),
                 )
             )
-    box = robot.safety.workspace
-    for axis, low, high in zip(range(3), box.min, box.max, strict=True):
-        if low >= high:
-            problems.append(
-                Problem(
-                    ("safety", "workspace", "min", axis),
-                    f"{low} m",
-                    f"less than max[{axis}] = {high} m",
-                    "swap the two",
-                )
-            )
+    problems += _box_problems(("safety", "workspace"), robot.safety.workspace)
+    for index, box in enumerate(robot.safety.forbidden):
+        problems += _box_problems(("safety", "forbidden", index), box)
+    problems += _mounting_problems(robot)
     return problems
 
 
@@ -92,6 +86,38 @@ def description_problems(robot: Robot, name: str, xml: str, source: str) -> list
                     f"[{low}, {high}] m along {'xyz'[axis]}",
                     f"a box around the tool at home of arm '{name}', {'xyz'[axis]} = {value:.3f} m",
                     "widen the box or move home",
+                )
+            )
+    alone = robot.model_copy(update={"arms": {name: arm}})
+    return problems or distance_problems(alone, {name: kinematics})
+
+
+def distance_problems(robot: Robot, kinematics: Mapping[str, Kinematics]) -> list[Problem]:
+    """Forbidden boxes, and arms, that are too near at home; kinematics: {arm: its kinematics}."""
+    geometry = Geometry(robot, kinematics)
+    problems = []
+    for rule in geometry.rules:
+        found = geometry.distance(rule, np.concatenate([robot.arms[name].home for name in rule.arms]))
+        if found >= rule.distance:
+            continue
+        if rule.kind == "forbidden":
+            (name,) = rule.arms
+            problems.append(
+                Problem(
+                    ("safety", "forbidden"),
+                    f"a box that reaches {-found:.3f} m into the links of arm '{name}' at home",
+                    "boxes that the links are outside of",
+                    "make the box smaller, move home or lower link_radius",
+                )
+            )
+        else:
+            one, other = rule.arms
+            problems.append(
+                Problem(
+                    ("arms", other, "home"),
+                    f"{found:.3f} m from arm '{one}' at its home",
+                    f"at least safety.arm_distance = {rule.distance:g} m",
+                    "correct base_pose, home or link_radius",
                 )
             )
     return problems
@@ -160,6 +186,36 @@ def _arm_problems(at: KeyPath, arm: Arm) -> Iterator[Problem]:
                 f"{gripper.action.min_change_m} m",
                 f"less than the travel of {high - low:.4g} m",
                 "write a smaller one",
+            )
+
+
+def _box_problems(at: KeyPath, box: Box) -> Iterator[Problem]:
+    for axis, low, high in zip(range(3), box.min, box.max, strict=True):
+        if low >= high:
+            yield Problem((*at, "min", axis), f"{low} m", f"less than max[{axis}] = {high} m", "swap the two")
+
+
+def _mounting_problems(robot: Robot) -> Iterator[Problem]:
+    """What the distance between arms, and from boxes, needs to know."""
+    several = len(robot.arms) > 1
+    seen: dict[tuple[float, ...], str] = {}
+    for name, arm in robot.arms.items():
+        pose = (*arm.base_pose.position, *arm.base_pose.rpy)
+        if pose in seen:
+            yield Problem(
+                ("arms", name, "base_pose"),
+                f"arm '{name}' standing where arm '{seen[pose]}' stands",
+                "where its base_frame lies in the frame that all arms share",
+                "add base_pose: {position: [x, y, z], rpy: [roll, pitch, yaw]}",
+            )
+        seen.setdefault(pose, name)
+        if arm.link_radius is None and (several or robot.safety.forbidden):
+            what = "another arm is to be kept at a distance" if several else "safety.forbidden has boxes"
+            yield Problem(
+                ("arms", name, "link_radius"),
+                f"nothing, though {what}",
+                "how thick the links are, in m",
+                "add link_radius: the radius of capsules around the lines from joint to joint",
             )
 
 
@@ -279,5 +335,21 @@ def _limit_problems(at: KeyPath, arm: Arm, urdf: Description) -> Iterator[Proble
                 (*at, "gripper", "width", 1),
                 f"{gripper.width[1]} m",
                 f"at most {travel:g} m, the sum of the URDF's upper limits of {quoted(gripper.joints)}",
+                "lower it",
+            )
+        speed = sum(urdf.joints[name].velocity for name in gripper.joints)
+        if gripper.speed > speed + _ROUNDING:
+            yield Problem(
+                (*at, "gripper", "speed"),
+                f"{gripper.speed} m/s",
+                f"at most {speed:g} m/s, the sum of the URDF's velocities of {quoted(gripper.joints)}",
+                "lower it",
+            )
+        effort = min(urdf.joints[name].effort for name in gripper.joints)
+        if gripper.action.max_effort > effort + _ROUNDING:
+            yield Problem(
+                (*at, "gripper", "action", "max_effort"),
+                f"{gripper.action.max_effort} N",
+                f"at most the URDF's effort of {quoted(gripper.joints)}, {effort:g} N",
                 "lower it",
             )

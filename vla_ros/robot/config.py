@@ -38,6 +38,7 @@ Speed = Annotated[float, Field(gt=0, le=5, allow_inf_nan=False, json_schema_extr
 RotationSpeed = Annotated[float, Field(gt=0, le=20, allow_inf_nan=False, json_schema_extra=_unit("rad/s"))]
 Force = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False, json_schema_extra=_unit("N"))]
 Rate = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False, json_schema_extra=_unit("Hz"))]
+Seconds = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, json_schema_extra=_unit("s"))]
 Milliseconds = Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False, json_schema_extra=_unit("ms"))]
 Pixels = Annotated[int, Field(gt=0, le=16_384, json_schema_extra=_unit("pixels"))]
 Text = Annotated[str, Field(min_length=1)]
@@ -121,23 +122,37 @@ class GripperActionDriver(Model):
 class Gripper(Model):
     """A parallel gripper. Its width (m) is the sum of the positions of `joints` (Franka publishes half
     the width per finger). `position_is`: what GripperCommand.position means to this driver: the whole
-    width or one finger's travel."""
+    width or one finger's travel. `speed`: how fast the width may change, m/s."""
 
     joints: Annotated[list[Text], Field(min_length=1)]
     states: Stream
     width: tuple[Width, Width]
+    speed: Speed
     action: GripperActionDriver
     position_is: Literal["width", "finger"] = "width"
+
+
+class BasePose(Model):
+    """Where an arm's `base_frame` lies in the robot's common frame: m, and roll, pitch, yaw in rad about the
+    common frame's fixed axes, as in the <origin> of a URDF. (Not a quaternion: mounting angles are typed and
+    checked by people, and a typed quaternion is hardly ever of length 1.)"""
+
+    position: tuple[Coordinate, Coordinate, Coordinate]
+    rpy: tuple[Angle, Angle, Angle] = (0.0, 0.0, 0.0)
 
 
 class Arm(Model):
     """One arm: kinematics, what it publishes, how it is commanded.
 
     urdf: path relative to the YAML, used when `robot_description` is not published (or not named).
+    base_pose: needed with several arms; a single arm's base frame is the common frame without it.
+    link_radius: of the capsules around the links, m; needed where something is kept at a distance from them
+    (forbidden boxes, another arm). actuation_latency_ms: a starting value, it is measured while moving.
     """
 
     urdf: Text
     robot_description: Topic | None = None
+    base_pose: BasePose = BasePose(position=(0.0, 0.0, 0.0))
     base_frame: Text
     tool_frame: Text
     joints: Annotated[list[Text], Field(min_length=1)]
@@ -146,9 +161,10 @@ class Arm(Model):
     states: Stream
     driver: Literal["joint_trajectory", "joint_position", "cartesian_pose"]
     drivers: Drivers
+    link_radius: Distance | None = None
     actuation_latency_ms: Annotated[
         float, Field(ge=0, le=1000, allow_inf_nan=False, json_schema_extra=_unit("ms"))
-    ]
+    ] = 0.0
     gripper: Gripper | None = None
 
 
@@ -165,7 +181,7 @@ class Camera(Model):
 
 
 class Box(Model):
-    """Axis-aligned, in the arm's base frame, m."""
+    """Axis-aligned, m."""
 
     min: tuple[Coordinate, Coordinate, Coordinate]
     max: tuple[Coordinate, Coordinate, Coordinate]
@@ -174,13 +190,19 @@ class Box(Model):
 class Safety(Model):
     """On by default, for every arm.
 
-    workspace: the tool frame stays inside. first_command: how far (rad per joint, m, rad) the first
+    workspace: each arm's tool frame stays inside, in that arm's base frame. forbidden: boxes in the common
+    frame that the links' capsules stay out of. arm_distance: how near two arms' capsules may come, m.
+    soft_start_s: the velocity limits grow to their full size over this long after each start and after each
+    hold, s. first_command: how far (rad per joint, m, rad) the first
     target after a start may lie from the measured state before it is refused. chunk_timeout_ms: past
     the last due step for this long means a hold; joint_states_timeout_ms likewise.
     tool_speed (m/s) and tool_rotation_speed (rad/s) bound the tool's motion.
     """
 
     workspace: Box
+    forbidden: list[Box] = []
+    arm_distance: Distance = 0.05
+    soft_start_s: Seconds = 0.5
     first_command_joint: SmallAngle
     first_command_position: Distance
     first_command_rotation: SmallAngle
@@ -191,7 +213,11 @@ class Safety(Model):
 
 
 class Control(Model):
+    """rate_hz: of the commands. jerk_limited_targets: smooth the targets with ruckig before they are
+    followed; costs lag, for policies whose chunks are rough."""
+
     rate_hz: Annotated[float, Field(ge=10, le=1000, allow_inf_nan=False, json_schema_extra=_unit("Hz"))]
+    jerk_limited_targets: bool = False
 
 
 class ObservationBounds(Model):

@@ -110,7 +110,7 @@ class Kinematics:
 
         self._data = model.createData()
         self._tool = model.getFrameId(tool_frame)
-        base = model.getFrameId(base_frame)
+        self._base = base = model.getFrameId(base_frame)
         if model.frames[base].parentJoint != 0:
             raise KinematicsError(f"base_frame '{base_frame}' moves with the joints {list(self.joints)}")
         if not set(model.supports[model.frames[self._tool].parentJoint]) >= set(range(1, model.njoints)):
@@ -124,6 +124,21 @@ class Kinematics:
         self._same_base = bool(np.all(base_to_world.homogeneous == np.eye(4)))
         self._same_order = bool(np.all(self._order == np.arange(len(self.joints))))
         self._q_model: FloatArray = np.zeros(len(self.joints))
+
+    @property
+    def model(self) -> pin.Model:
+        """The chain as pinocchio's model: only `joints`, in the tree's order."""
+        return self._model
+
+    @property
+    def tool(self) -> int:
+        """Index of the tool's frame in `model`."""
+        return int(self._tool)
+
+    @property
+    def base(self) -> int:
+        """Index of the base's frame in `model`."""
+        return int(self._base)
 
     def forward(self, q: ArrayLike) -> FloatArray:
         """Pose of the tool in the base frame, 4x4, for joints q [J].

@@ -13,8 +13,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from vla_ros.errors import ConfigError, KinematicsError
-from vla_ros.robot.checks import advice, consistency_problems, description_problems, quoted
+from vla_ros.robot.checks import advice, consistency_problems, description_problems, distance_problems, quoted
 from vla_ros.robot.config import Arm, Robot
+from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.yaml_lines import Document, KeyPath, Problem, key_text, read_yaml
 
 
@@ -40,14 +41,22 @@ def load_robot(path: str | Path) -> Robot:
     document.raise_problems(problems)
     assert robot is not None  # a ValidationError is never without details
     document.raise_problems(consistency_problems(robot))
+    descriptions: dict[str, str] = {}
     for name, arm in robot.arms.items():
         try:
             xml = read_urdf(document.file, arm)
         except ConfigError as error:
             problems.append(Problem(("arms", name, "urdf"), str(error), "a URDF file", "correct the path"))
             continue
+        descriptions[name] = xml
         problems += description_problems(robot, name, xml, f"the URDF {arm.urdf}")
     document.raise_problems(problems)
+    if len(robot.arms) > 1:
+        kinematics = {
+            name: Kinematics(descriptions[name], arm.joints, arm.base_frame, arm.tool_frame)
+            for name, arm in robot.arms.items()
+        }
+        document.raise_problems(distance_problems(robot, kinematics))
     return robot
 
 
@@ -155,6 +164,8 @@ def _remedy(schema: Mapping[str, Any], value: Any, document: Document, path: Key
         return "write a value in that range"
     if kind in ("number", "integer"):
         return "write a number"
+    if kind == "boolean":
+        return "write true or false"
     if kind == "array":
         return "write a list in [ ]" if not isinstance(value, list) else "give that many values"
     if kind == "object":
@@ -192,7 +203,7 @@ def _expected(schema: Mapping[str, Any]) -> str:
         if "properties" in schema:
             return f"the keys {', '.join(schema['properties'])}"
         return "a block with at least one name" if schema.get("minProperties") else "a block of names"
-    return "text"
+    return "true or false" if kind == "boolean" else "text"
 
 
 @cache

@@ -14,7 +14,8 @@ MOVABLE = ("revolute", "continuous", "prismatic")
 
 @dataclass(frozen=True)
 class UrdfJoint:
-    """lower, upper: rad or m, infinite when the URDF sets none; velocity: rad/s or m/s, likewise."""
+    """lower, upper: rad or m, infinite when the URDF sets none; velocity (rad/s or m/s) and effort (Nm or N)
+    likewise."""
 
     kind: str
     parent: str
@@ -22,6 +23,7 @@ class UrdfJoint:
     lower: float
     upper: float
     velocity: float
+    effort: float
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,11 @@ def parse_urdf(xml: str) -> Description:
         bounded = kind not in ("continuous",) and limit is not None
         lower = _number(name, limit, "lower", 0.0) if bounded else -math.inf
         upper = _number(name, limit, "upper", 0.0) if bounded else math.inf
-        velocity = _number(name, limit, "velocity", math.inf)
+        # Zero stands for "not known" in many descriptions.
+        velocity = _number(name, limit, "velocity", 0.0) or math.inf
+        effort = _number(name, limit, "effort", 0.0) or math.inf
         joints[name] = UrdfJoint(
-            kind, parent.get("link", ""), child.get("link", ""), lower, upper, velocity or math.inf
+            kind, parent.get("link", ""), child.get("link", ""), lower, upper, velocity, effort
         )
     return Description(joints, frozenset(link.get("name", "") for link in root.findall("link")))
 
