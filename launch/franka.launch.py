@@ -17,6 +17,7 @@ ARGUMENTS = {
     "policy": ("franka_pick", "A policy bundle by name, or its folder."),
     "sim": ("false", "true: the simulated robot in place of the real driver."),
     "prompt": ("", "The instruction to begin with."),
+    "mode": ("ensemble", "How chunks follow one another: sync, newest, crossfade, ensemble or rtc."),
     "namespace": ("", "Namespace of the nodes, such as /left."),
     "use_sim_time": ("false", "true: time comes from /clock."),
 }
@@ -33,6 +34,7 @@ def _start(context: LaunchContext) -> list[ExecuteProcess]:
         value["sim"].lower() in ("true", "1"),
         extra,
         value["prompt"] or None,
+        value["mode"],
     )
     return [
         ExecuteProcess(

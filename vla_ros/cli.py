@@ -46,6 +46,9 @@ With a ROS 2 distribution, this starts the same processes:
 
 ROBOT = typer.Option(..., "--robot", help="A robot by name (franka), or the path of its YAML.")
 POLICY = typer.Option(..., "--policy", help="A policy bundle by name (franka_pick), or its folder.")
+MODE = typer.Option(
+    None, "--mode", help="How chunks follow one another: sync, newest, crossfade, ensemble (default) or rtc."
+)
 EXTRA_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
 
@@ -57,6 +60,7 @@ def up(
     policy: str = POLICY,
     sim: bool = typer.Option(False, "--sim", help="Add the simulated robot in place of the real driver."),
     prompt: str | None = typer.Option(None, "--prompt", help="The instruction to begin with."),
+    mode: str | None = MODE,
 ) -> None:
     """Start the graph of ROS 2 nodes and keep it until Ctrl-C, or until one of them ends.
 
@@ -74,7 +78,7 @@ def up(
     require_ros()
     robot_path, bundle_path = resources.robot_config(robot), resources.policy_bundle(policy)
     contract.require(load_bundle(bundle_path), load_robot(robot_path))
-    table = processes.table(str(robot_path), str(bundle_path), sim, tuple(context.args), prompt)
+    table = processes.table(str(robot_path), str(bundle_path), sim, tuple(context.args), prompt, mode)
     console = Console(highlight=False, soft_wrap=True)
     width = max(len(process.name) for process in table)
     colours = {process.name: COLOURS[i % len(COLOURS)] for i, process in enumerate(table)}
@@ -198,6 +202,7 @@ def demo(
     episodes: int = typer.Option(3, "--episodes", min=1, help="How many times the robot tries."),
     seed: int = typer.Option(0, "--seed", min=0, help="First scene; none was ever used in training."),
     out: Path = typer.Option(Path("demo_out"), "--out", help="Folder for the report and the recordings."),
+    mode: str | None = MODE,
 ) -> None:
     """Let the demo policy pick blocks on the simulated Franka, and write a report of it.
 
@@ -207,7 +212,7 @@ def demo(
     """
     from vla_ros.demo import run_demo
 
-    status = run_demo(episodes, seed, out)
+    status = run_demo(episodes, seed, out, mode=mode)
     if status:
         raise typer.Exit(status)
 

@@ -94,12 +94,13 @@ def run_demo(
     robot: str = "franka",
     policy: str = "franka_pick",
     console: Console | None = None,
+    mode: str | None = None,
 ) -> int:
     """Run `episodes` evaluation episodes and write DIR's files. Returns the process's exit status.
 
     seed: episode k plays evaluation seed EVALUATION_SEED_START + seed + k, none of which was ever used
-    in training. The status says whether the graph held, not whether the policy is good: 0 also when
-    episodes fail.
+    in training. mode: how chunks follow one another, the nodes' default without it. The status
+    says whether the graph held, not whether the policy is good: 0 also when episodes fail.
 
     Raises VlaRosError when a process dies or does not answer; the episodes before are kept.
     """
@@ -112,7 +113,7 @@ def run_demo(
     with _interruptible():
         try:
             results, start, end = _run_graph(
-                description, str(robot_path), str(bundle), range(seed, seed + episodes), out, console
+                description, str(robot_path), str(bundle), range(seed, seed + episodes), out, console, mode
             )
         except Interrupted:
             console.print("[yellow]Interrupted; everything that was started has ended.[/]")
@@ -142,7 +143,13 @@ def run_demo(
 
 
 def _run_graph(
-    description: Robot, robot: str, policy: str, seeds: range, out: Path, console: Console
+    description: Robot,
+    robot: str,
+    policy: str,
+    seeds: range,
+    out: Path,
+    console: Console,
+    mode: str | None,
 ) -> tuple[list[EpisodeResult], NodeReports, NodeReports]:
     import rclpy
     from rclpy.signals import SignalHandlerOptions
@@ -155,7 +162,7 @@ def _run_graph(
     clean_stale_segments()
     configure_dds()
     with contextlib.ExitStack() as stack:
-        graph = Graph(processes.table(robot, policy, sim=True), out / "logs")
+        graph = Graph(processes.table(robot, policy, sim=True, mode=mode), out / "logs")
         stack.callback(graph.end)
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)

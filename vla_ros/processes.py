@@ -57,17 +57,20 @@ def table(
     sim: bool = False,
     extra: Sequence[str] = (),
     prompt: str | None = None,
+    mode: str | None = None,
 ) -> list[Process]:
     """The processes that together run `policy` on `robot`.
 
     robot, policy: names or paths as given to the nodes' parameters; without a policy no policy_node.
     sim: add the MuJoCo twin in place of the robot's own driver.
     extra: ROS arguments for every node, such as `-r __ns:=/left` or `-p use_sim_time:=true`.
+    mode: how chunks follow one another, for both ends of them; the nodes' default without it.
     """
+    modes = {} if mode is None else {"mode": mode}
     processes = [_node("sim_node", {"robot": robot}, extra)] if sim else []
-    processes.append(_node("control_node", {"robot": robot}, extra))
+    processes.append(_node("control_node", {"robot": robot, **modes}, extra))
     if policy is not None:
-        parameters = {"robot": robot, "policy": policy}
+        parameters = {"robot": robot, "policy": policy, **modes}
         if prompt is not None:
             parameters["prompt"] = prompt
         # Without it control_node holds the arm, and it comes back stopped: the operator starts it again.

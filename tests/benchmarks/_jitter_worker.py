@@ -20,8 +20,10 @@ from trajectory_msgs.msg import JointTrajectory
 from vla_ros.action.message import to_message
 from vla_ros.action.rotations import matrix_to_quaternion
 from vla_ros.nodes.realtime import real_time_thread, sleep_until
+from vla_ros.nodes.transport import polled_subscription
 from vla_ros.resources import robot_config
 from vla_ros.robot.channels import gripper_channel, tool_channels
+from vla_ros.robot.drivers import driver_for
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import load_robot, read_urdf
 from vla_ros.types import ActionChunk, FloatArray
@@ -44,6 +46,9 @@ def robot(file: str, joint_rate_hz: float) -> None:
     qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
     states = node.create_publisher(JointState, arm.states.topic, qos)
     chunks = node.create_publisher(JointTrajectory, "vla/action_chunk", 10)
+    # Nobody obeys them here, but a start needs someone who takes the commands.
+    driver = driver_for(arm)
+    polled_subscription(node, driver.message_type, driver.topic, 1)
     start = node.create_client(Trigger, "control_node/start")
     # A driver shares no core with the policy.
     real_time_thread()

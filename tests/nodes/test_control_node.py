@@ -369,7 +369,7 @@ def test_it_imports_nothing_heavy(start_process: Starter) -> None:
 def test_sigterm_while_moving_brakes_before_the_process_ends(
     start_process: Starter, ros_domain: int, tmp_path: Path
 ) -> None:
-    graph = ControlGraph(start_process, ros_domain, robot_yaml(tmp_path), "-p", "ensembling:=newest")
+    graph = ControlGraph(start_process, ros_domain, robot_yaml(tmp_path), "-p", "mode:=newest")
     try:
         graph.start()
         graph.send(graph.joint_chunk(0.4, rows=10))
@@ -482,7 +482,7 @@ def test_simulated_time_stamps_the_commands(start_process: Starter, ros_domain: 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("-p", "ensembling:=best"), "parameter ensembling: found 'best'; expected 'act' or 'newest'"),
+        (("-p", "mode:=best"), "parameter mode: found 'best'; expected one of sync, newest"),
         (("-p", "robot:=nosuchrobot"), "nosuchrobot"),
     ],
 )

@@ -12,8 +12,8 @@ from sensor_msgs.msg import JointState
 from vla_ros.errors import Refused
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
 from vla_ros.nodes.gripper_client import GripperClient
+from vla_ros.nodes.output import HandedLog
 from vla_ros.nodes.transport import polled_subscription, take_latest
-from vla_ros.robot.channels import gripper_channel, joint_channels
 from vla_ros.robot.config import Arm, Stream
 from vla_ros.robot.drivers import Driver
 from vla_ros.robot.kinematics import Kinematics
@@ -27,11 +27,19 @@ NS = 1_000_000_000
 class ArmTopics:
     """See the module. `read` and `send` belong to the commanding thread.
 
-    measured: the newest joint states that could be used, None before there were any.
+    measured: the newest joint states that could be used, None before there were any. command_topic: the
+    driver's.
     """
 
     def __init__(
-        self, node: Node, name: str, arm: Arm, driver: Driver, urdf: str, diagnostics: DiagnosticsPublisher
+        self,
+        node: Node,
+        name: str,
+        arm: Arm,
+        driver: Driver,
+        urdf: str,
+        diagnostics: DiagnosticsPublisher,
+        log: HandedLog,
     ) -> None:
         self.kinematics = Kinematics(urdf, arm.joints, arm.base_frame, arm.tool_frame)
         self.measured: Measured | None = None
@@ -40,7 +48,8 @@ class ArmTopics:
         self._arm = arm
         self._driver = driver
         self._diagnostics = diagnostics
-        self._channels = list(joint_channels(name, len(arm.joints)))
+        self._log = log
+        self.command_topic = node.resolve_topic_name(driver.topic)
         self._publisher = node.create_publisher(driver.message_type, driver.topic, 10)
         self._states = polled_subscription(node, JointState, arm.states.topic, _state_qos(arm.states))
         self._gripper = GripperClient(node, name, arm.gripper, diagnostics) if arm.gripper else None
@@ -63,22 +72,21 @@ class ArmTopics:
             q = positions_by_name(message.name, message.position, self._arm.joints)
         except Refused as refused:
             self._diagnostics.count(f"refused_joint_states.{refused.reason}")
-            self._node.get_logger().warning(f"{self._name}: {refused}", throttle_duration_sec=1.0)
+            self._log.say("warning", f"{self._name}: {refused}", once_per_s=f"{self._name}/joint_states")
             return
         stamp = message.header.stamp
         self.measured = Measured(q, stamp.sec * NS + stamp.nanosec)
 
-    def send(self, command: Command, period_s: float) -> tuple[list[str], list[float]]:
-        """Publish one command to the driver; returns the channels and values that were sent."""
+    def send(self, command: Command, period_s: float) -> None:
+        """Publish one command to the driver."""
         pose = self.kinematics.forward(command.sent)
         self._publisher.publish(self._driver.message(command.sent, pose, command.stamp_ns, period_s))
-        names, values = list(self._channels), command.sent.tolist()
-        if command.gripper is not None:
-            names.append(gripper_channel(self._name))
-            values.append(command.gripper)
-            if self._gripper is not None:
-                self._gripper.want(command.gripper)
-        return names, values
+        if command.gripper is not None and self._gripper is not None:
+            self._gripper.want(command.gripper)
+
+    def has_driver(self) -> bool:
+        """Whether anybody subscribes to the driver's topic (a recorder counts as well)."""
+        return int(self._publisher.get_subscription_count()) > 0
 
     def forget_gripper(self) -> None:
         """Send the gripper's next width whatever was sent before."""

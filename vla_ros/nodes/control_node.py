@@ -2,7 +2,10 @@
 
 Threads. The commanding thread alone owns the supervisor: it wakes at absolute deadlines, reads joint states
 and the emergency stop itself, and publishes. The executor's thread serves services, chunks, the gripper and
-diagnostics, and hands requests and chunks over through a queue; it never touches the supervisor's state.
+diagnostics, watches over the commanding thread, and hands requests and chunks over through a queue; it never
+touches the supervisor's state. What the commanding thread has to say is logged by the executor's: writing to
+a pipe or a disk may wait, commanding may not. For the same reason this process logs to stderr and /rosout
+only, not to ~/.ros/log.
 """
 
 from __future__ import annotations
@@ -12,23 +15,24 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, String
+from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.action.chunk_cdr import from_cdr
-from vla_ros.action.schedule import Newest, Scheduler, TemporalEnsemble
+from vla_ros.action.interpolate import INTERPOLATIONS
+from vla_ros.action.schedule import MODES, Scheduler, make_scheduler
 from vla_ros.errors import Refused, VlaRosError
 from vla_ros.nodes.arm_topics import ArmTopics
+from vla_ros.nodes.command_report import CommandReport
 from vla_ros.nodes.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher
+from vla_ros.nodes.estop import EmergencyStop
 from vla_ros.nodes.lifecycle import (
     ManagedNode,
     declare,
@@ -37,6 +41,7 @@ from vla_ros.nodes.lifecycle import (
     trigger_service,
     wait_until_alone,
 )
+from vla_ros.nodes.output import HandedLog
 from vla_ros.nodes.realtime import (
     collect_young,
     real_time_process,
@@ -44,7 +49,8 @@ from vla_ros.nodes.realtime import (
     sleep_until,
     steady_process,
 )
-from vla_ros.nodes.transport import polled_subscription, raw_subscription, take_all, take_latest
+from vla_ros.nodes.transport import polled_subscription, raw_subscription, take_latest
+from vla_ros.nodes.watchdogs import Watchdogs
 from vla_ros.resources import robot_config
 from vla_ros.robot.channels import gripper_channel
 from vla_ros.robot.config import Arm
@@ -52,7 +58,7 @@ from vla_ros.robot.drivers import driver_for
 from vla_ros.robot.load import check_description, load_robot, read_urdf
 from vla_ros.safety.modes import ESTOP, STOPPING, WAITING
 from vla_ros.safety.supervisor import Supervisor
-from vla_ros.types import ActionChunk, Command
+from vla_ros.types import ActionChunk
 
 NS = 1_000_000_000
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -60,6 +66,8 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SETTLE_S, PATIENCE_S = 1.5, 5.0
 # A description whose publisher is known already arrives within this.
 DESCRIPTION_S = 3.0
+# So long is waited for a driver that subscribes to the commands, before a start is refused.
+DRIVER_S = 1.0
 ANSWER_S, REST_S = 1.0, 5.0
 
 
@@ -79,8 +87,9 @@ class ControlNode(ManagedNode):
     def __init__(self) -> None:
         super().__init__("control_node")
         declare(self, "robot", "franka", "Robot YAML: a name or a path.")
-        declare(self, "ensembling", "act", "How overlapping chunks combine: act or newest.")
-        declare(self, "ensembling_m", 0.01, "ACT's weight exp(-m i), i = 0 the oldest.", -10.0, 10.0)
+        declare(self, "mode", "ensemble", f"How chunks follow one another: {', '.join(MODES)}.")
+        declare(self, "ensembling_m", 0.01, "Mode ensemble: weight exp(-m i), i = 0 the oldest.", -10.0, 10.0)
+        declare(self, "interpolation", "cubic", f"Between steps: {', '.join(INTERPOLATIONS)}.")
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._requests: collections.deque[_Request] = collections.deque()
@@ -88,7 +97,10 @@ class ControlNode(ManagedNode):
         self._arms: dict[str, ArmTopics] = {}
         self._diagnostics: DiagnosticsPublisher | None = None
         self._release: list[Callable[[], object]] = []
-        self._source = ""
+        self._log = HandedLog(self.get_logger())
+        self._estopped = ""
+        # From now on: a press that comes while the node is being configured counts as soon as it commands.
+        self._estop = EmergencyStop(self)
 
     def configure(self) -> None:
         """Load the robot, see that nobody else commands it, wire topics and services."""
@@ -113,26 +125,22 @@ class ControlNode(ManagedNode):
             else:
                 check_description(robot, name, xml)
                 self.get_logger().info(f"{name}: kinematics from {arm.robot_description}")
-            self._arms[name] = ArmTopics(self, name, arm, drivers[name], xml, self._diagnostics)
+            self._arms[name] = ArmTopics(self, name, arm, drivers[name], xml, self._diagnostics, self._log)
             self._release.append(self._arms[name].destroy)
         for subscription in descriptions.values():
             self.destroy_subscription(subscription)
         kinematics = {name: arm_topics.kinematics for name, arm_topics in self._arms.items()}
         self._supervisor = Supervisor(robot, kinematics, scheduler)
-        # An emergency stop has to work from a latched publisher that was there before this node, and from
-        # any other: a subscription that asks for history gets nothing from publishers without one.
-        self._estops = [
-            polled_subscription(self, Bool, "vla/estop", qos)
-            for qos in (LATCHED, QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
-        ]
-        self._command = self.create_publisher(JointState, "vla/command", 10)
-        self._source_publisher = self.create_publisher(String, "vla/control_source", LATCHED)
+        if self._estopped:
+            # Only a reset releases it, and configuring anew is none.
+            self._estop.press(self._estopped)
+        self._report = CommandReport(self, self._diagnostics)
+        self._watchdogs = Watchdogs(self, self._arms, self._period_ns, self._log, self._diagnostics)
         chunks = raw_subscription(self, JointTrajectory, "vla/action_chunk", 10, self._on_chunk)
         self._release += [
-            *(partial(self.destroy_subscription, estop) for estop in self._estops),
+            self._report.destroy,
+            self._watchdogs.destroy,
             partial(self.destroy_subscription, chunks),
-            partial(self.destroy_publisher, self._command),
-            partial(self.destroy_publisher, self._source_publisher),
         ]
         for what in ("start", "stop", "reset", "home"):
             service = trigger_service(self, what, partial(self._serve, what))
@@ -145,6 +153,7 @@ class ControlNode(ManagedNode):
         self._chunks.clear()
         self._thread = threading.Thread(target=self._guarded_loop, name="command", daemon=True)
         self._thread.start()
+        self._watchdogs.watch(self._thread)
 
     def deactivate(self) -> None:
         """Bring the arms to a hold and end the commanding thread."""
@@ -158,6 +167,7 @@ class ControlNode(ManagedNode):
         self._stop.set()
         self._thread.join(2.0)
         self._thread = None
+        self._log.flush()
 
     def cleanup(self) -> None:
         """Release topics, services and the gripper."""
@@ -168,6 +178,11 @@ class ControlNode(ManagedNode):
             self._diagnostics.destroy()
             self._diagnostics = None
 
+    def destroy_node(self) -> None:
+        """Release everything, the emergency stop last."""
+        self._estop.destroy()
+        super().destroy_node()
+
     def _busy(self) -> bool:
         """Whether an arm moves, or its resting place is still being sent."""
         return self._supervisor.mode == STOPPING or not self._supervisor.at_rest
@@ -175,17 +190,16 @@ class ControlNode(ManagedNode):
     # Configuring -----------------------------------------------------------------------------------------
 
     def _make_scheduler(self, arms: dict[str, Arm]) -> Scheduler:
-        kind = self.get_parameter("ensembling").value
-        if kind == "newest":
-            return Newest()
-        if kind == "act":
-            widths = {
-                gripper_channel(name): arm.gripper.width
-                for name, arm in arms.items()
-                if arm.gripper is not None
-            }
-            return TemporalEnsemble(self.get_parameter("ensembling_m").value, widths)
-        raise VlaRosError(f"parameter ensembling: found '{kind}'; expected 'act' or 'newest'")
+        ranges = {
+            gripper_channel(name): arm.gripper.width for name, arm in arms.items() if arm.gripper is not None
+        }
+        mode, m, interpolation = (
+            self.get_parameter(name).value for name in ("mode", "ensembling_m", "interpolation")
+        )
+        try:
+            return make_scheduler(mode, ranges, m, interpolation)
+        except ValueError as error:
+            raise VlaRosError(f"parameter {error}") from error
 
     def _rivals(self) -> list[str]:
         """Everything in the graph that would fight over the robot."""
@@ -217,6 +231,7 @@ class ControlNode(ManagedNode):
             rivals = self._rivals()
             if rivals:
                 raise VlaRosError(f"cannot {what}: {'; '.join(rivals)}. Stop it first")
+            self._require_drivers(what)
         request = _Request(what)
         self._requests.append(request)
         if not request.done.wait(ANSWER_S):
@@ -230,7 +245,18 @@ class ControlNode(ManagedNode):
                 time.sleep(0.005)
         return request.answer
 
-    def _on_chunk(self, cdr: bytes) -> None:
+    def _require_drivers(self, what: str) -> None:
+        deadline = time.monotonic() + DRIVER_S
+        while missing := self._watchdogs.missing_drivers():
+            if time.monotonic() > deadline:
+                raise VlaRosError(
+                    f"cannot {what}: {missing}. Is the robot's driver running, and its controller active?"
+                )
+            time.sleep(0.02)
+
+    def _on_chunk(self, cdr: bytes, info: Mapping[str, int]) -> None:
+        # Both on the system clock, whatever ROS time is; across machines as good as their clocks agree.
+        self._record("chunk_transport_ms", (time.time_ns() - info["source_timestamp"]) / 1e6)
         begin = time.perf_counter_ns()
         try:
             chunk = from_cdr(cdr, self._supervisor.channels)
@@ -253,13 +279,17 @@ class ControlNode(ManagedNode):
             self.get_logger().error(f"{'; '.join(rivals)}: stop it", throttle_duration_sec=10.0)
         self._diagnostics.state(level, text)
         self._diagnostics.value("source", self._supervisor.source)
+        self._diagnostics.value("hold_reason", self._supervisor.hold_reason)
+        self._diagnostics.value("estop_reason", self._supervisor.estop_reason)
+        for name, latency_ns in self._supervisor.latencies_ns.items():
+            self._diagnostics.value(f"actuation_latency_ms.{name}", latency_ns / 1e6)
         if self._thread is not None:
             collect_young()
 
     def _refused_chunk(self, reason: str, text: str) -> None:
         assert self._diagnostics is not None
         self._diagnostics.count(f"refused_chunks.{reason}")
-        self.get_logger().warning(f"chunk refused ({reason}): {text}", throttle_duration_sec=1.0)
+        self._log.say("warning", f"chunk refused ({reason}): {text}", once_per_s=reason)
 
     def _record(self, name: str, value: float) -> None:
         assert self._diagnostics is not None
@@ -271,6 +301,7 @@ class ControlNode(ManagedNode):
         try:
             self._loop()
         except Exception:
+            # The driver brings the arms to rest along the way that its last command holds.
             self.failure = "executor"
             self.get_logger().fatal(traceback.format_exc())
             self.ended.set()
@@ -282,9 +313,12 @@ class ControlNode(ManagedNode):
         locked = steady_process()
         self._diagnostics.value("scheduling", scheduling)
         self._diagnostics.value("memory_locked", locked)
-        self.get_logger().info(
+        for counter in ("overruns", "starved_ticks"):
+            self._diagnostics.count(counter, 0)
+        self._log.say(
+            "info",
             f"commanding at {NS / self._period_ns:.0f} Hz, {scheduling}, memory "
-            f"{'locked' if locked else 'not locked'}"
+            f"{'locked' if locked else 'not locked'}",
         )
         deadline = time.monotonic_ns() + self._period_ns
         before: int | None = None
@@ -294,7 +328,8 @@ class ControlNode(ManagedNode):
             if before is not None:
                 self._record("control_period_error_ms", abs(begin - before - self._period_ns) / 1e6)
             before = begin
-            self._tick(self.get_clock().now().nanoseconds)
+            self._watchdogs.ticked_ns = begin
+            self._tick(self.get_clock().now().nanoseconds, begin)
             end = time.monotonic_ns()
             self._record("tick_ms", (end - begin) / 1e6)
             deadline += self._period_ns
@@ -303,12 +338,14 @@ class ControlNode(ManagedNode):
                 missed = (end - deadline) // self._period_ns + 1
                 self._diagnostics.count("overruns", missed)
                 deadline += missed * self._period_ns
+        self._watchdogs.ticked_ns = 0
 
-    def _tick(self, now_ns: int) -> None:
+    def _tick(self, now_ns: int, steady_ns: int) -> None:
         supervisor = self._supervisor
-        if self._estop_pressed() and supervisor.mode != ESTOP:
-            supervisor.request("estop", now_ns)
-            self.get_logger().error("emergency stop")
+        pressed = self._estop.take()
+        if pressed is not None and supervisor.mode != ESTOP:
+            supervisor.request("estop", now_ns, pressed)
+            self._log.say("error", f"emergency stop: {pressed}")
         for arm in self._arms.values():
             arm.read()
         while self._requests:
@@ -318,16 +355,16 @@ class ControlNode(ManagedNode):
                 supervisor.add_chunk(self._chunks.popleft(), now_ns)
             except Refused as refused:
                 self._refused_chunk(refused.reason, str(refused))
+        while self._watchdogs.policy_gone:
+            supervisor.lose("policy_gone", self._watchdogs.policy_gone.popleft(), now_ns)
+        if self._watchdogs.no_driver:
+            supervisor.lose("driver_gone", self._watchdogs.no_driver, now_ns)
         measured = {name: arm.measured for name, arm in self._arms.items() if arm.measured is not None}
-        commands = supervisor.tick(now_ns, measured, time.monotonic_ns())
-        if commands:
-            self._send(commands)
+        commands = supervisor.tick(now_ns, measured, steady_ns)
+        for name, command in commands.items():
+            self._arms[name].send(command, self._period_ns / NS)
+        self._report.commands(commands)
         self._tell(now_ns)
-
-    def _estop_pressed(self) -> bool:
-        """Whether any message since the last tick said so: a release does not take back a press."""
-        messages = [data for estop in self._estops for data in take_all(estop)]
-        return any(deserialize_message(data, Bool).data for data in messages)
 
     def _answer(self, request: _Request, now_ns: int) -> None:
         try:
@@ -335,25 +372,11 @@ class ControlNode(ManagedNode):
         except VlaRosError as error:
             request.error = error
         else:
-            self.get_logger().info(f"{request.what}: {request.answer}")
+            self._log.say("info", f"{request.what}: {request.answer}")
             if request.what in ("start", "reset"):
                 for arm in self._arms.values():
                     arm.forget_gripper()
         request.done.set()
-
-    def _send(self, commands: dict[str, Command]) -> None:
-        assert self._diagnostics is not None
-        names: list[str] = []
-        positions: list[float] = []
-        for name, command in commands.items():
-            sent_names, sent_positions = self._arms[name].send(command, self._period_ns / NS)
-            names += sent_names
-            positions += sent_positions
-            for word in command.interventions:
-                self._diagnostics.count(f"interventions.{word}")
-        message = JointState(name=names, position=np.array(positions))
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(command.stamp_ns, NS)
-        self._command.publish(message)
 
     def _tell(self, now_ns: int) -> None:
         """Report what the tick changed."""
@@ -364,20 +387,28 @@ class ControlNode(ManagedNode):
             elif event.kind in ("lost", "fault"):
                 assert self._diagnostics is not None
                 self._diagnostics.count(f"interventions.{event.reason}")
-                self.get_logger().warning(f"holding ({event.reason}): {event.text}")
+                self._log.say("warning", f"holding ({event.reason}): {event.text}")
+            elif event.kind == "estop":
+                assert self._diagnostics is not None
+                self._diagnostics.count(f"interventions.{event.reason}")
+                self._log.say("error", f"emergency stop ({event.reason}): {event.text}")
             else:
-                self.get_logger().info(event.text)
-        stamp = supervisor.chunk_stamp_ns
-        if stamp is not None:
+                self._log.say("info", event.text)
+        self._estopped = supervisor.estop_reason
+        stamp, last_due = supervisor.chunk_stamp_ns, supervisor.last_due_ns
+        if stamp is not None and last_due is not None:
             self._record("chunk_age_ms", (now_ns - stamp) / 1e6)
-        if supervisor.source != self._source:
-            self._source = supervisor.source
-            self._source_publisher.publish(String(data=self._source))
+            left_ns = last_due - now_ns
+            self._record("horizon_left_ms", left_ns / 1e6)
+            if left_ns < 0:
+                assert self._diagnostics is not None
+                self._diagnostics.count("starved_ticks")
+        self._report.source(supervisor.source)
 
 
 def main() -> int:
     """The process's entry point."""
-    return run(ControlNode)
+    return run(ControlNode, [*sys.argv, "--ros-args", "--disable-external-lib-logs"])
 
 
 if __name__ == "__main__":

@@ -192,8 +192,10 @@ def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None)
     waits, because Python runs signal handlers there. rclpy's own handlers are not installed: they would
     shut ROS down before the last commands are out.
     """
+    from vla_ros.nodes.output import never_block_on_output
     from vla_ros.nodes.transport import check_dds, clean_stale_segments, configure_dds
 
+    never_block_on_output()
     ended = threading.Event()
     signalled = False
 

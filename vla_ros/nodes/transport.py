@@ -200,9 +200,13 @@ def clean_stale_segments(folder: Path = SHARED_MEMORY) -> list[Path]:
 
 
 def raw_subscription(
-    node: Any, message_type: type, topic: str, qos: Any, callback: Callable[[bytes], None]
+    node: Any, message_type: type, topic: str, qos: Any, callback: Callable[..., None]
 ) -> Any:
-    """Subscription whose callback gets the serialised message (CDR with its 4-byte header)."""
+    """Subscription whose callback gets the serialised message (CDR with its 4-byte header).
+
+    A callback of two arguments gets rclpy's message info too: a dictionary with, among others,
+    `source_timestamp`, the sender's system clock in ns.
+    """
     return node.create_subscription(message_type, topic, callback, qos, raw=True)
 
 
@@ -212,7 +216,7 @@ def polled_subscription(node: Any, message_type: type, topic: str, qos: Any) -> 
     A 1 kHz topic costs an executor 1000 wake-ups a second; polled, it costs one read per control tick.
     The depth of `qos` bounds how many messages wait.
     """
-    group = _never_executed()
+    group = never_executed()
     return node.create_subscription(message_type, topic, _not_called, qos, callback_group=group, raw=True)
 
 
@@ -296,7 +300,8 @@ def take_latest(subscription: Any) -> bytes | None:
     return taken[-1] if taken else None
 
 
-def _never_executed() -> Any:
+def never_executed() -> Any:
+    """A callback group whose members no executor serves."""
     from rclpy.callback_groups import CallbackGroup
 
     class NeverExecuted(CallbackGroup):

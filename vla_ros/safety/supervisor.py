@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla_ros.action.schedule import Newest, Scheduler, Target
+from vla_ros.action.schedule import Scheduler, Target, make_scheduler
 from vla_ros.errors import Refused
 from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
 from vla_ros.robot.config import Robot
@@ -76,6 +76,8 @@ class Supervisor:
         }
         # Arms act at the same moment only where their latencies agree; the slowest one decides.
         self.latency_ns = int(max(arm.actuation_latency_ms for arm in robot.arms.values()) * MS)
+        self.estop_reason = ""
+        self.hold_reason = ""
         self._events: list[Event] = []
         self._measured: dict[str, Measured] = {}
         self._now_ns = 0
@@ -107,13 +109,33 @@ class Supervisor:
         """The observation stamp behind the present target, None without one."""
         return self._target.stamp_ns if self.mode == POLICY and self._target is not None else None
 
+    @property
+    def last_due_ns(self) -> int | None:
+        """When the last step of the chunks in hand is due, None without any."""
+        return self._scheduler.last_due_ns()
+
+    @property
+    def latencies_ns(self) -> Mapping[str, int]:
+        """{arm: actuation latency, ns}."""
+        return {name: self.latency_ns for name in self._arms}
+
     def take_events(self) -> list[Event]:
         """Events since the last call."""
         events, self._events = self._events, []
         return events
 
-    def request(self, what: str, now_ns: int) -> str:
+    def lose(self, reason: str, text: str, now_ns: int) -> None:
+        """Take note that something needed is gone: chunks in hand are forgotten, and the arms are brought to
+        a hold where they follow the policy or go home. May be called at every tick while it is gone."""
+        if self.mode in (WAITING, POLICY):
+            self._forget_chunks(now_ns)
+            self.hold_reason = f"{reason}: {text}"
+        self._step("lost", reason, text)
+
+    def request(self, what: str, now_ns: int, reason: str = "") -> str:
         """Serve "start", "stop", "reset", "home" or "estop"; returns what happens, for people.
+
+        reason: for the emergency stop, why.
 
         Raises Refused where it cannot be done now.
         """
@@ -126,6 +148,8 @@ class Supervisor:
             return "already started"
         before = self.mode
         self._go(what)
+        self.estop_reason = (self.estop_reason or reason or "requested") if self.mode == ESTOP else ""
+        self.hold_reason = ""
         self._forget_chunks(now_ns)
         if what == "reset":
             for follower in self._arms.values():
@@ -159,7 +183,12 @@ class Supervisor:
                 "the chunk's horizon",
             )  # fmt: skip
         self._check_channels(chunk.channels)
-        alone = Newest()
+        ranges = {
+            gripper_channel(name): arm.gripper.width
+            for name, arm in self._robot.arms.items()
+            if arm.gripper is not None
+        }
+        alone = make_scheduler("newest", ranges, interpolation="linear")
         alone.add(chunk, now_ns)
         first = alone.sample(max(acts_ns, int(chunk.due_ns[0])))
         if first is not None:
@@ -351,6 +380,7 @@ class Supervisor:
     def _step(self, event: str, reason: str, text: str) -> None:
         if event not in TRANSITIONS[self.mode]:
             return
+        self.hold_reason = f"{reason}: {text}" if event in ("lost", "fault") else ""
         self._events.append(
             Event("mode" if event in ("engaged", "arrived", "rested") else event, reason, text)
         )

@@ -1,0 +1,116 @@
+"""What the commanding thread cannot see: that the policy's process or a driver is gone, or that it itself
+stands still. Looked at on the executor's thread; what is lost is handed over and acted on within a tick."""
+
+from __future__ import annotations
+
+import collections
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+
+from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
+from rclpy.event_handler import QoSLivelinessChangedInfo, SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile
+from std_msgs.msg import String
+
+from vla_ros.nodes.arm_topics import ArmTopics
+from vla_ros.nodes.diagnostics import DiagnosticsPublisher
+from vla_ros.nodes.output import HandedLog
+
+LOOK_S = 0.1
+# A commanding thread that has not ticked for this many periods stands still.
+STALLED_PERIODS = 20
+# The publisher of `vla/policy_status` is alive as long as its process shows it at least this often.
+LEASE = Duration(nanoseconds=500_000_000)
+POLICY_STATUS = QoSProfile(
+    depth=1,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    liveliness=LivelinessPolicy.AUTOMATIC,
+    liveliness_lease_duration=LEASE,
+)
+
+
+class Watchdogs:
+    """See the module.
+
+    policy_gone: a text for each time that the last publisher of `vla/policy_status` was lost; to be popped by
+    the commanding thread. no_driver: what is said about drivers that are not there now, "" while all are.
+    ticked_ns: to be set by the commanding thread at each tick, CLOCK_MONOTONIC; 0 while it does not run.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        arms: Mapping[str, ArmTopics],
+        period_ns: int,
+        log: HandedLog,
+        diagnostics: DiagnosticsPublisher,
+    ) -> None:
+        self.policy_gone: collections.deque[str] = collections.deque()
+        self.no_driver = ""
+        self.ticked_ns = 0
+        self._node = node
+        self._arms = arms
+        self._stalled_ns = STALLED_PERIODS * period_ns
+        self._log = log
+        self._diagnostics = diagnostics
+        self._thread: threading.Thread | None = None
+        self._stalled = False
+        diagnostics.count("loop_stalled", 0)
+        diagnostics.value("policy_process", "unknown")
+        self._policy = node.create_subscription(
+            String,
+            "vla/policy_status",
+            lambda _: None,
+            POLICY_STATUS,
+            event_callbacks=SubscriptionEventCallbacks(liveliness=self._on_liveliness),
+        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(LOOK_S, self._look, clock=steady)
+
+    def watch(self, thread: threading.Thread) -> None:
+        """Watch this commanding thread from its first tick on."""
+        self._thread = thread
+
+    def destroy(self) -> None:
+        """Stop looking."""
+        self._node.destroy_timer(self._timer)
+        self._node.destroy_subscription(self._policy)
+
+    def missing_drivers(self) -> str:
+        """Which arms' command topics nobody subscribes to, for people; "" where each has a subscriber."""
+        return "; ".join(
+            f"{name}: nobody subscribes to {arm.command_topic}"
+            for name, arm in self._arms.items()
+            if not arm.has_driver()
+        )
+
+    def _on_liveliness(self, change: QoSLivelinessChangedInfo) -> None:
+        self._diagnostics.value("policy_process", "alive" if change.alive_count else "gone")
+        if change.alive_count == 0 and (change.alive_count_change < 0 or change.not_alive_count_change > 0):
+            self.policy_gone.append("the process that publishes vla/policy_status is gone")
+
+    def _look(self) -> None:
+        self.no_driver = self.missing_drivers()
+        self._look_at_loop()
+        self._log.flush()
+
+    def _look_at_loop(self) -> None:
+        thread, ticked = self._thread, self.ticked_ns
+        silent_ns = time.monotonic_ns() - ticked
+        if thread is None or not ticked or silent_ns < self._stalled_ns:
+            self._stalled = False
+            return
+        if self._stalled:
+            return
+        self._stalled = True
+        self._diagnostics.count("loop_stalled")
+        frame = sys._current_frames().get(thread.ident or 0)
+        stack = "".join(traceback.format_stack(frame)) if frame is not None else "it has ended\n"
+        self._node.get_logger().error(
+            f"the commanding thread has not ticked for {silent_ns / 1e6:.0f} ms; it stands at\n{stack}"
+        )
