@@ -43,7 +43,7 @@ EXTRAS = {
         "ros-diagnostic-msgs==5.3.6",
     ],
     "sim": ["mujoco>=3.2"],
-    "export": ["torch>=2.2", "onnx>=1.16", "onnxscript>=0.3"],
+    "export": ["torch>=2.5", "onnx>=1.16", "onnxscript>=0.3"],
     "realsense": ["pyrealsense2>=2.54"],
     "dev": [
         "pytest>=8",

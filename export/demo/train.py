@@ -46,6 +46,15 @@ LOSS_WEIGHTS = {
     "turn": 0.3,
     "map": 0.3,
 }
+# All that a checkpoint holds besides tensors: our two classes, and numpy arrays and numbers.
+CHECKPOINT_TYPES = [
+    Config,
+    Statistics,
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.bool_)),
+    *(value.__reduce__()[0] for value in (np.zeros(1), np.float64(0))),
+]
 
 console = Console()
 
@@ -146,8 +155,9 @@ def update_average(average: DemoPolicy, model: DemoPolicy, step: int) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint made by this file (own pickle: only open files you made)."""
-    return torch.load(path, map_location="cpu", weights_only=False)
+    """Read a checkpoint made by this file; a pickle that holds anything else is refused and not run."""
+    with torch.serialization.safe_globals(CHECKPOINT_TYPES):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def load_policy(path: Path) -> tuple[DemoPolicy, Statistics, Statistics]:
