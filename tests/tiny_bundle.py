@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from vla_ros.policy.bundle import Bundle, write_bundle
 from vla_ros.policy.parity import ParityCase, parity_bytes
+from vla_ros.policy.rtc import Guidance, soft_weights
 
 ROOT = Path(__file__).parents[1]
 WORDS = ("pick", "up", "the", "a", "block", "cube", "grab", "and", "lift", "it")
@@ -63,7 +65,7 @@ def image_input(role: str, **changes: Any) -> dict[str, Any]:
 def manifest_fields(roles: tuple[str, ...] = ("front", "wrist")) -> dict[str, Any]:
     """The manifest without sha256, as plain values."""
     fields = {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "tiny",
         "embodiment": "franka_fr3",
         "arms": ["arm"],
@@ -98,7 +100,7 @@ def manifest_fields(roles: tuple[str, ...] = ("front", "wrist")) -> dict[str, An
             "direction": "noise_to_data",
             "steps": 4,
             "noise_seed": 7,
-            "rtc": False,
+            "rtc": "none",
         },
         "graphs": {"prefix": "prefix.onnx", "step": "step.onnx"},
         "parity": "parity.npz",
@@ -197,6 +199,54 @@ def step_graph(fields: dict[str, Any], horizon_shift: int = 0, gain: float = 1.0
     return _model(nodes, inputs, [output], initialisers)
 
 
+def guided_graph(fields: dict[str, Any]) -> bytes:
+    """`step_graph` with the guidance's correction: f = x + (1 - t) (goal - x), so df/dx is t."""
+    horizon, width = fields["outputs"]["horizon"], sum(part["size"] for part in fields["outputs"]["action"])
+    shape = [1, horizon, width]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, size)
+        for name, size in (
+            ("goal", shape), ("x", shape), ("t", [1]), ("target", shape), ("weights", [1, horizon])
+        )
+    ]  # fmt: skip
+    nodes = [
+        helper.make_node("Sub", ["goal", "x"], ["velocity"]),
+        helper.make_node("Sub", ["one", "t"], ["left"]),
+        helper.make_node("Mul", ["velocity", "left"], ["way"]),
+        helper.make_node("Add", ["x", "way"], ["end"]),
+        helper.make_node("Sub", ["target", "end"], ["error"]),
+        helper.make_node("Unsqueeze", ["weights", "last"], ["column"]),
+        helper.make_node("Mul", ["error", "column"], ["weighted"]),
+        helper.make_node("Mul", ["weighted", "t"], ["correction"]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("velocity", "correction")
+    ]
+    initialisers = [_tensor("one", np.float32(1)), _tensor("last", np.array([2], np.int64))]
+    return _model(nodes, inputs, outputs, initialisers)
+
+
+def prefix_step_graph(fields: dict[str, Any]) -> bytes:
+    """velocity = goal + (sum of the rows whose time is 1) - x, with a time for each row."""
+    horizon, width = fields["outputs"]["horizon"], sum(part["size"] for part in fields["outputs"]["action"])
+    shape = [1, horizon, width]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, size)
+        for name, size in (("goal", shape), ("x", shape), ("t", [1, horizon]))
+    ]
+    nodes = [
+        helper.make_node("Floor", ["t"], ["clean"]),
+        helper.make_node("Unsqueeze", ["clean", "last"], ["column"]),
+        helper.make_node("Mul", ["x", "column"], ["prefix"]),
+        helper.make_node("ReduceSum", ["prefix", "rows"], ["sum"], keepdims=1),
+        helper.make_node("Add", ["goal", "sum"], ["wanted"]),
+        helper.make_node("Sub", ["wanted", "x"], ["velocity"]),
+    ]
+    output = helper.make_tensor_value_info("velocity", TensorProto.FLOAT, shape)
+    initialisers = [_tensor("last", np.array([2], np.int64)), _tensor("rows", np.array([1], np.int64))]
+    return _model(nodes, inputs, [output], initialisers)
+
+
 def tokenizer_json() -> bytes:
     vocabulary = {"[PAD]": 0, "[UNK]": 1, **{word: i + 2 for i, word in enumerate(WORDS)}}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
@@ -223,14 +273,28 @@ def bundle_files(
     fields: dict[str, Any], gain: float = 1.0, embedded: int = VOCABULARY, slow: int = 0
 ) -> dict[str, bytes | Path]:
     """Every file of the bundle, with a parity case computed by numpy from the same weights."""
-    prefix, step = prefix_graph(fields, embedded=embedded, slow=slow), step_graph(fields, gain=gain)
-    return {
+    prefix, rtc = prefix_graph(fields, embedded=embedded, slow=slow), fields["sampler"]["rtc"]
+    files: dict[str, bytes | Path] = {
         "prefix.onnx": prefix,
-        "step.onnx": step,
+        "step.onnx": prefix_step_graph(fields) if rtc == "prefix" else step_graph(fields, gain=gain),
         "tokenizer.json": tokenizer_json(),
         "dataset_statistics.json": json.dumps(statistics(fields)).encode(),
         "parity.npz": parity_bytes([parity_case(fields, prefix)], 1e-4),
     }
+    if rtc == "guided":
+        files["step_guided.onnx"] = guided_graph(fields)
+    return files
+
+
+def with_rtc(kind: str, steps: int = 4) -> dict[str, Any]:
+    """Manifest keys of a bundle with real-time chunking, for `write_tiny_bundle`."""
+    fields = manifest_fields()
+    fields["sampler"] |= {"rtc": kind, "steps": steps}
+    if kind == "guided":
+        fields["graphs"]["step_guided"] = "step_guided.onnx"
+    else:
+        fields["sampler"]["prefix_rows"] = 6
+    return {key: fields[key] for key in ("sampler", "graphs")}
 
 
 def parity_case(fields: dict[str, Any], prefix: bytes) -> ParityCase:
@@ -259,7 +323,32 @@ def parity_case(fields: dict[str, Any], prefix: bytes) -> ParityCase:
     noise = rng.normal(size=goal.shape).astype(np.float32)
     remaining = (1 - 1 / fields["sampler"]["steps"]) ** fields["sampler"]["steps"]
     expected = goal + remaining * (noise - goal)
-    return ParityCase(inputs, noise, expected.astype(np.float32))
+    case = ParityCase(inputs, noise, expected.astype(np.float32))
+    if fields["sampler"]["rtc"] == "none":
+        return case
+    target = rng.normal(size=goal.shape).astype(np.float32)
+    guidance = Guidance(target, soft_weights(horizon, 2, 10), 2)
+    if fields["sampler"]["rtc"] == "prefix":
+        moved = goal + target[:2].sum(0)
+        guided = moved + remaining * (noise - moved)
+        guided[:2] = target[:2]
+    else:
+        guided = guided_chunk(goal, noise, guidance, fields["sampler"]["steps"])
+    return replace(case, guidance=guidance, guided=guided.astype(np.float32))
+
+
+def guided_chunk(goal: np.ndarray, noise: np.ndarray, guidance: Guidance, steps: int) -> np.ndarray:
+    """Algorithm 1 of the paper (arXiv 2506.07339) on velocity = goal - x, in its own symbols."""
+    action, beta = noise.astype(np.float64), min(5.0, steps)
+    for step in range(steps):
+        tau = step / steps
+        velocity = goal - action
+        error = (guidance.target - (action + (1 - tau) * velocity)) * guidance.weights[:, None]
+        r_squared = (1 - tau) ** 2 / (tau**2 + (1 - tau) ** 2)
+        weight = min(beta, (1 - tau) / (tau * r_squared)) if tau else beta
+        # The chunk expected is tau x + (1 - tau) goal, so its derivative by x is tau.
+        action = action + (velocity + weight * tau * error) / steps
+    return action
 
 
 def write_tiny_bundle(

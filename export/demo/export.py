@@ -142,7 +142,7 @@ def manifest(steps: int, latency: tuple[float, float]) -> dict[str, Any]:
     }
     relative = {"arm": "arm", "reference": "eef_relative"}
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": NAME,
         "embodiment": "franka_fr3",
         "arms": ["arm"],
@@ -185,7 +185,7 @@ def manifest(steps: int, latency: tuple[float, float]) -> dict[str, Any]:
             "direction": "noise_to_data",
             "steps": steps,
             "noise_seed": 0,
-            "rtc": False,
+            "rtc": "none",
         },
         "graphs": {"prefix": "prefix.onnx", "step": "step.onnx"},
         "parity": "parity.npz",

@@ -36,7 +36,7 @@ def robot(request) -> Robot:
 def manifest(reference="eef_relative", layout="columns", **outputs) -> Manifest:
     pose = {"arm": "arm", "reference": reference}
     fields = {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "test",
         "embodiment": "franka_fr3",
         "arms": ["arm"],
@@ -76,7 +76,7 @@ def manifest(reference="eef_relative", layout="columns", **outputs) -> Manifest:
             "direction": "noise_to_data",
             "steps": 4,
             "noise_seed": 0,
-            "rtc": False,
+            "rtc": "none",
         },
         "graphs": {"prefix": "p.onnx", "step": "s.onnx"},
         "parity": "parity.npz",

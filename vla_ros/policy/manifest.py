@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PositiveInt = Annotated[int, Field(gt=0)]
 Rot6d = Literal["columns", "columns_interleaved", "rows"]
 
@@ -159,20 +159,32 @@ class Normalisation(Model):
 
 class FlowMatching(Model):
     """x goes from noise at t = 0 to data at t = 1 (direction `noise_to_data`) in `steps` equal Euler
-    steps: x += v(x, t) / steps, accumulated in float32 on the host."""
+    steps: x += v(x, t) / steps, accumulated in float32 on the host.
+
+    rtc: real-time chunking (`vla_ros.policy.rtc`): `none`; `guided`, with the graph `step_guided`; or
+    `prefix`: trained with up to `prefix_rows` frozen rows, and the step graph takes a time per row."""
 
     kind: Literal["flow_matching"]
     direction: Literal["noise_to_data"]
     steps: PositiveInt
     noise_seed: int
-    rtc: Literal[False]
+    rtc: Literal["none", "guided", "prefix"]
+    prefix_rows: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _prefix_known(self) -> FlowMatching:
+        if (self.rtc == "prefix") != (self.prefix_rows is not None):
+            raise ValueError("prefix_rows is needed for rtc: prefix, and only there")
+        return self
 
 
 class Graphs(Model):
-    """prefix: observation -> context tensors; step: (context tensors, x, t) -> velocity."""
+    """prefix: observation -> context tensors; step: (context tensors, x, t) -> velocity; step_guided:
+    (context tensors, x, t, target, weights) -> velocity, correction (see `vla_ros.policy.onnx_backend`)."""
 
     prefix: str
     step: str
+    step_guided: str | None = None
 
 
 class LatencyMeasured(Model):
@@ -184,7 +196,7 @@ class LatencyMeasured(Model):
 
 
 class Manifest(Model):
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     name: str
     embodiment: str
     arms: Annotated[list[str], Field(min_length=1)]
@@ -200,13 +212,24 @@ class Manifest(Model):
     @property
     def files(self) -> dict[str, str]:
         """{manifest key: name of the file it needs}."""
+        guided = {"graphs.step_guided": self.graphs.step_guided} if self.graphs.step_guided else {}
         return {
             "graphs.prefix": self.graphs.prefix,
             "graphs.step": self.graphs.step,
+            **guided,
             "normalisation.file": self.normalisation.file,
             "inputs.prompt.tokenizer": self.inputs.prompt.tokenizer,
             "parity": self.parity,
         }
+
+    @model_validator(mode="after")
+    def _rtc_possible(self) -> Manifest:
+        if (self.sampler.rtc == "guided") != (self.graphs.step_guided is not None):
+            raise ValueError("graphs.step_guided is needed for sampler.rtc: guided, and only there")
+        rows, horizon = self.sampler.prefix_rows, self.outputs.horizon
+        if rows is not None and rows >= horizon:
+            raise ValueError(f"sampler.prefix_rows: {rows} leaves none of the {horizon} rows to be inferred")
+        return self
 
     @model_validator(mode="after")
     def _arms_declared(self) -> Manifest:

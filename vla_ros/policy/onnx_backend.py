@@ -1,7 +1,11 @@
 """RawChunk from the bundle's ONNX graphs with onnxruntime: the prefix once, then N Euler steps.
 
 Prefix: `image.<role>`, `tokens`, `state` -> context tensors of any names.
-Step: those context tensors, `x` float32 [1, H, K], `t` float32 [1] -> `velocity` float32 [1, H, K].
+Step: those context tensors, `x` float32 [1, H, K], `t` float32 [1] -> `velocity` float32 [1, H, K]. Where
+the manifest says rtc: prefix, `t` is float32 [1, H], a time per row: 1 for the frozen ones.
+Guided step (rtc: guided): also `target` [1, H, K] and `weights` [1, H] -> `velocity` and `correction`
+[1, H, K], the product (target - f) diag(weights) df/dx with f = x + (1 - t) velocity, the chunk that this
+step expects.
 The Euler accumulator stays in float32 on the host whatever precision the graphs run in: with a
 half-precision one the error of the chunk grows tenfold and more (jetson-ai-lab PR 368; measured
 0.002 against 0.074 in bf16).
@@ -22,6 +26,7 @@ from numpy.typing import NDArray
 
 from vla_ros.errors import BundleError, Refused, VlaRosError
 from vla_ros.policy.bundle import Bundle
+from vla_ros.policy.rtc import Guidance, guidance_weight
 from vla_ros.types import RawChunk
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
@@ -68,16 +73,41 @@ class OnnxPolicy:
         wanted["state"] = (np.float32, (1, manifest.inputs.state_size))
         _check(prefix, "input", self._prefix.get_inputs(), wanted)
         self._context = [output.name for output in self._prefix.get_outputs()]
-        step_inputs = {item.name: item for item in self._step.get_inputs()}
-        if set(step_inputs) != {*self._context, "x", "t"}:
-            raise BundleError(
-                f"{step}: inputs {sorted(step_inputs)}, expected the prefix graph's outputs "
-                f"{sorted(self._context)} with x and t; export the bundle again"
-            )
-        ends = {"x": (np.float32, self._shape), "t": (np.float32, (1,))}
-        _check(step, "input", [step_inputs["x"], step_inputs["t"]], ends)
-        _check(step, "output", self._step.get_outputs(), {"velocity": (np.float32, self._shape)})
+        rows = self._shape[:2]
+        ends: dict[str, tuple[Any, Sequence[int]]] = {
+            "x": (np.float32, self._shape),
+            "t": (np.float32, rows if self.rtc == "prefix" else (1,)),
+        }
+        velocity: dict[str, tuple[Any, Sequence[int]]] = {"velocity": (np.float32, self._shape)}
+        self._check_step(step, self._step, ends, velocity)
+        self._guided: ort.InferenceSession | None = None
+        if manifest.graphs.step_guided is not None:
+            path = bundle.path(manifest.graphs.step_guided)
+            self._guided = _session(path, provider, count)
+            ends |= {"target": (np.float32, self._shape), "weights": (np.float32, rows)}
+            self._check_step(path, self._guided, ends, {**velocity, "correction": (np.float32, self._shape)})
         self.reset()
+
+    def _check_step(
+        self,
+        path: Path,
+        session: ort.InferenceSession,
+        ends: Mapping[str, tuple[Any, Sequence[int]]],
+        outputs: Mapping[str, tuple[Any, Sequence[int]]],
+    ) -> None:
+        inputs = {item.name: item for item in session.get_inputs()}
+        if set(inputs) != {*self._context, *ends}:
+            raise BundleError(
+                f"{path}: inputs {sorted(inputs)}, expected the prefix graph's outputs "
+                f"{sorted(self._context)} with {', '.join(ends)}; export the bundle again"
+            )
+        _check(path, "input", [inputs[name] for name in ends], ends)
+        _check(path, "output", session.get_outputs(), outputs)
+
+    @property
+    def rtc(self) -> Literal["none", "guided", "prefix"]:
+        """The kind of real-time chunking that `infer` can do."""
+        return self._sampler.rtc
 
     @property
     def providers(self) -> list[str]:
@@ -92,25 +122,58 @@ class OnnxPolicy:
         """The next chunk's noise, float32 [H, K], standard normal."""
         return self._noise.standard_normal(self._shape[1:], dtype=np.float32)
 
-    def infer(self, inputs: Mapping[str, NDArray[Any]], noise: NDArray[np.float32] | None = None) -> RawChunk:
+    def infer(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        noise: NDArray[np.float32] | None = None,
+        guidance: Guidance | None = None,
+    ) -> RawChunk:
         """One chunk. inputs: the prefix graph's. noise: float32 [H, K]; the next of the seed if None.
 
+        guidance: what the chunk has to agree with (`vla_ros.policy.rtc.make_guidance`); ValueError where the
+        bundle has no real-time chunking.
         Raises Refused: "shape" or "nan" when the network returns what cannot be a chunk.
         """
+        if guidance is not None and self.rtc == "none":
+            raise ValueError("guidance for a policy without real-time chunking (manifest: sampler.rtc: none)")
         context = dict(zip(self._context, self._prefix.run(None, dict(inputs)), strict=True))
         start = self.noise() if noise is None else noise
         x = np.array(start, dtype=np.float32).reshape(self._shape)
         steps = self._sampler.steps
+        frozen, prefix = 0, x[0, :0]
+        if guidance is not None and self._sampler.prefix_rows is not None:
+            frozen = min(guidance.frozen, self._sampler.prefix_rows)
+            prefix = guidance.target[:frozen]
         for index in range(steps):
-            t = np.array([index / steps], dtype=np.float32)
-            velocity = self._step.run(None, {**context, "x": x, "t": t})[0]
+            x[:, :frozen] = prefix
+            velocity = self._velocity(context, x, index / steps, frozen, guidance)
             if velocity.shape != self._shape:
                 raise Refused("shape", f"the network returned {velocity.shape}, expected {self._shape}")
             with np.errstate(invalid="ignore", over="ignore"):  # looked at below
                 x += velocity.astype(np.float32, copy=False) / np.float32(steps)
+        x[:, :frozen] = prefix
         if not np.isfinite(x).all():
             raise Refused("nan", f"the network returned {int((~np.isfinite(x)).sum())} values not finite")
         return RawChunk(values=x[0])
+
+    def _velocity(
+        self,
+        context: Mapping[str, NDArray[Any]],
+        x: NDArray[np.float32],
+        t: float,
+        frozen: int,
+        guidance: Guidance | None,
+    ) -> NDArray[np.float32]:
+        feeds: dict[str, Any] = {**context, "x": x, "t": np.array([t], dtype=np.float32)}
+        if self.rtc == "prefix":
+            feeds["t"] = np.full(self._shape[:2], t, dtype=np.float32)
+            feeds["t"][:, :frozen] = 1.0
+        if guidance is None or self._guided is None:
+            return np.asarray(self._step.run(None, feeds)[0])
+        feeds |= {"target": guidance.target[None], "weights": guidance.weights[None]}
+        velocity, correction = self._guided.run(["velocity", "correction"], feeds)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.asarray(velocity + np.float32(guidance_weight(t, self._sampler.steps)) * correction)
 
     def warm_up(self) -> None:
         """Run once on blank input, so that the first real chunk is as fast as the others.
@@ -122,8 +185,12 @@ class OnnxPolicy:
             for item in self._prefix.get_inputs()
         }
         # A blank input may well give nonsense; a real one is judged when it comes.
+        blank = np.zeros(self._shape[1:], np.float32)
         with contextlib.suppress(Refused):
-            self.infer(inputs, np.zeros(self._shape[1:], np.float32))
+            self.infer(inputs, blank)
+        if self.rtc != "none":
+            with contextlib.suppress(Refused):
+                self.infer(inputs, blank, Guidance(blank, np.ones(len(blank), np.float32), 1))
 
 
 def refuse_two_runtimes() -> None:

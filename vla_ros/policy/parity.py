@@ -6,6 +6,9 @@
     `noise`               float32 [N, H, K], the sampler's start
     `expected`            float32 [N, H, K], the chunk (normalised) the exporting framework computed
     `tolerance`           float scalar, the largest absolute difference allowed
+and, where the policy does real-time chunking (`vla_ros.policy.rtc`), the same again with guidance:
+    `target`              float32 [N, H, K], `weights` float32 [N, H], `frozen` int64 [N]
+    `guided`              float32 [N, H, K], the chunk computed with it
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +25,24 @@ from numpy.typing import NDArray
 
 from vla_ros.errors import BundleError
 from vla_ros.policy.bundle import Bundle
+from vla_ros.policy.rtc import Guidance
 
 RESERVED = ("noise", "expected", "tolerance")
+GUIDED = ("target", "weights", "frozen", "guided")
 
 
 @dataclass(frozen=True)
 class ParityCase:
-    """One recorded inference. inputs: {graph input: array with its batch axis of 1}."""
+    """One recorded inference. inputs: {graph input: array with its batch axis of 1}.
+
+    guidance, guided: the same with real-time chunking, and the chunk expected then.
+    """
 
     inputs: Mapping[str, NDArray[Any]]
     noise: NDArray[np.float32]
     expected: NDArray[np.float32]
+    guidance: Guidance | None = None
+    guided: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,12 @@ def parity_bytes(cases: list[ParityCase], tolerance: float) -> bytes:
     arrays["noise"] = np.stack([case.noise for case in cases]).astype(np.float32)
     arrays["expected"] = np.stack([case.expected for case in cases]).astype(np.float32)
     arrays["tolerance"] = np.float64(tolerance)
+    guidances = [case.guidance for case in cases if case.guidance is not None]
+    if guidances:
+        arrays["target"] = np.stack([guidance.target for guidance in guidances])
+        arrays["weights"] = np.stack([guidance.weights for guidance in guidances])
+        arrays["frozen"] = np.array([guidance.frozen for guidance in guidances], dtype=np.int64)
+        arrays["guided"] = np.stack([case.guided for case in cases if case.guided is not None])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
@@ -75,27 +91,47 @@ def read_parity(path: Path) -> tuple[list[ParityCase], float]:
         raise BundleError(f"{path}: lacks {missing or 'inputs'}; found {sorted(arrays)}")
     tolerance = float(arrays.pop("tolerance"))
     noise, expected = arrays.pop("noise"), arrays.pop("expected")
-    counts = {len(noise), len(expected), *(len(values) for values in arrays.values())}
+    guided = {name: arrays.pop(name) for name in GUIDED if name in arrays}
+    if guided and len(guided) != len(GUIDED):
+        raise BundleError(f"{path}: has {sorted(guided)}, expected all or none of {list(GUIDED)}")
+    every = [noise, expected, *guided.values(), *arrays.values()]
+    counts = {len(values) for values in every}
     if len(counts) != 1 or 0 in counts or noise.shape != expected.shape:
         raise BundleError(f"{path}: arrays hold different numbers of cases; export the bundle again")
-    cases = [
-        ParityCase({name: values[i : i + 1] for name, values in arrays.items()}, noise[i], expected[i])
-        for i in range(len(noise))
-    ]
+    cases = []
+    for i in range(len(noise)):
+        inputs = {name: values[i : i + 1] for name, values in arrays.items()}
+        case = ParityCase(inputs, noise[i], expected[i])
+        if guided:
+            target, weights, frozen, chunk = (guided[name][i] for name in GUIDED)
+            case = replace(case, guidance=Guidance(target, weights, int(frozen)), guided=chunk)
+        cases.append(case)
     return cases, tolerance
 
 
 def run_parity(bundle: Bundle, policy: Any) -> ParityResult:
-    """Rerun the bundle's cases. `policy`: an `OnnxPolicy` (anything with `infer(inputs, noise)`)."""
-    cases, tolerance = read_parity(bundle.path(bundle.manifest.parity))
+    """Rerun the bundle's cases, with guidance too where the policy does real-time chunking.
+
+    policy: an `OnnxPolicy` (anything with `infer(inputs, noise, guidance)`).
+    """
+    path = bundle.path(bundle.manifest.parity)
+    cases, tolerance = read_parity(path)
+    if (bundle.manifest.sampler.rtc != "none") != (cases[0].guidance is not None):
+        raise BundleError(
+            f"{path}: {'has no' if cases[0].guidance is None else 'has'} guided cases, but sampler.rtc is "
+            f"{bundle.manifest.sampler.rtc}; export the bundle again"
+        )
     errors, cosines = [], []
     for case in cases:
-        found = policy.infer(case.inputs, case.noise).values.astype(np.float64).ravel()
-        expected = case.expected.astype(np.float64).ravel()
-        if found.shape != expected.shape:
-            raise BundleError(
-                f"parity: the network gives {found.size} values, parity.npz has {expected.size}"
-            )
-        errors.append(float(np.abs(found - expected).max()))
-        cosines.append(float(found @ expected / (np.linalg.norm(found) * np.linalg.norm(expected))))
+        pairs = [(policy.infer(case.inputs, case.noise), case.expected)]
+        if case.guidance is not None and case.guided is not None:
+            pairs.append((policy.infer(case.inputs, case.noise, case.guidance), case.guided))
+        for raw, chunk in pairs:
+            found, wanted = (np.asarray(values, np.float64).ravel() for values in (raw.values, chunk))
+            if found.shape != wanted.shape:
+                raise BundleError(
+                    f"parity: the network gives {found.size} values, parity.npz has {wanted.size}"
+                )
+            errors.append(float(np.abs(found - wanted).max()))
+            cosines.append(float(found @ wanted / (np.linalg.norm(found) * np.linalg.norm(wanted))))
     return ParityResult(len(cases), float(np.max(errors)), float(np.min(cosines)), tolerance)
