@@ -245,7 +245,7 @@ class Pipeline:
         after.append(clock())
         command = commands[self.name]
         pose = self.commanding[self.name].forward(command.sent)
-        self.commands.publish(self.driver.message(command.sent, pose, command.stamp_ns, 0.01))
+        self.commands.publish(self.driver.message(command.motion, pose, command.stamp_ns))
         after.append(clock())
         while take_latest(self.listener) is None:
             pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +14,19 @@ from scipy.spatial.transform import Rotation
 
 from vla_ros.errors import Refused
 from vla_ros.robot.config import Arm, Gripper
-from vla_ros.robot.drivers import driver_for, gripper_goal_position
+from vla_ros.robot.drivers import LATE_NS, SETTLE_NS, driver_for, gripper_goal_position
 from vla_ros.robot.load import load_robot
-from vla_ros.types import FloatArray
+from vla_ros.robot.spline import coefficients, position
+from vla_ros.safety.limits import JointLimiter
+from vla_ros.types import FloatArray, Motion
 
 pytest.importorskip("trajectory_msgs.msg", reason="needs the ROS 2 message packages")
 
 FRANKA = load_robot(Path(__file__).parents[2] / "robot_configs" / "franka.yaml").arms["arm"]
 Q = np.array([0.1, -0.7, 0.2, -2.3, 0.3, 1.5, 0.8])
 STAMP = 1_700_000_000_123_456_789
+PERIOD = 10_000_000
+STILL = Motion(np.array([0.01, 0.02]), np.stack([Q, Q]), np.zeros((2, 7)), np.zeros((2, 7)))
 DRIVERS = ["joint_trajectory", "joint_position", "cartesian_pose"]
 
 
@@ -37,27 +42,112 @@ def pose(rotation: Rotation | None = None) -> FloatArray:
     return matrix
 
 
-def test_joint_trajectory() -> None:
+def moving_limiter(period_s: float = 0.01) -> JointLimiter:
+    limiter = JointLimiter(FRANKA.limits, period_s)
+    limiter.reset(Q)
+    return limiter
+
+
+def points_of(message: Any) -> tuple[list[int], FloatArray]:
+    """When each point is due, and [P, 3, J]: positions, velocities, accelerations."""
+    start = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+    after = [point.time_from_start for point in message.points]
+    rows = [[point.positions, point.velocities, point.accelerations] for point in message.points]
+    return [start + time.sec * 10**9 + time.nanosec for time in after], np.array(rows)
+
+
+def place(said: tuple[list[int], FloatArray], time: int) -> FloatArray:
+    """Where a controller is at `time` that is inside the trajectory."""
+    times, rows = said
+    after = next(index for index, due in enumerate(times) if due >= time)
+    start, end = tuple(rows[after - 1]), tuple(rows[after])
+    polynomial = coefficients(start, end, (times[after] - times[after - 1]) / 1e9)
+    return position(polynomial, (time - times[after - 1]) / 1e9)
+
+
+def test_joint_trajectory_says_a_motion_with_the_knots_before_it() -> None:
     driver = driver_for(with_driver("joint_trajectory"))
     assert driver.topic == "/joint_trajectory_controller/joint_trajectory"
-    message = driver.message(Q, pose(), STAMP, 0.01)
+    limiter = moving_limiter()
+    motions = []
+    for tick in range(30):
+        limiter.tick(STAMP + tick * PERIOD)
+        limiter.commit(limiter.plan(Q + 0.5, np.zeros(7)))
+        motions.append(limiter.motion())
+        message = driver.message(motions[-1], pose(), STAMP + tick * PERIOD)
     assert type(message) is driver.message_type
     assert type(message).__name__ == "JointTrajectory"
     assert list(message.joint_names) == FRANKA.joints
-    assert len(message.points) == 1
-    assert list(message.points[0].positions) == Q.tolist()
-    assert (message.points[0].time_from_start.sec, message.points[0].time_from_start.nanosec) == (
-        0,
-        10_000_000,
-    )
-    # A stamp would have the controller drop the point when it arrives after its time.
-    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0)
+    times, rows = points_of(message)
+    # The first point is past, so that the controller need not come to it from anywhere.
+    now = STAMP + 29 * PERIOD
+    assert times[0] <= now < times[1]
+    newest = times.index(now + 2 * PERIOD + LATE_NS)
+    assert np.diff(times[: newest + 2]).tolist() == [PERIOD] * (newest + 1)
+    for back in range(newest + 1):
+        knot = motions[-1 - back]
+        np.testing.assert_array_equal(rows[newest - back], [knot.q[0], knot.v[0], knot.a[0]])
+    np.testing.assert_array_equal(rows[newest:, 0], motions[-1].q)
+    np.testing.assert_array_equal(rows[-1][1:], 0)
+
+
+@pytest.mark.parametrize("rate", [50, 100, 200, 1000])
+def test_all_messages_say_the_same_until_the_one_after_the_next_is_late(rate: int) -> None:
+    """So that it matters neither when one is taken up nor whether it comes at all."""
+    period = 1_000_000_000 // rate
+    driver, limiter = driver_for(with_driver("joint_trajectory")), moving_limiter(1.0 / rate)
+    rng = np.random.default_rng(rate)
+    last = None
+    for tick in range(120):
+        now = STAMP + tick * period
+        limiter.tick(now + int(rng.uniform(0, 0.8) * period))
+        limiter.commit(limiter.plan(Q + rng.uniform(-9, 9, 7), np.zeros(7)))
+        message = driver.message(limiter.motion(), pose(), now + round(limiter._beat.late_s * 1e9))
+        said = points_of(message)
+        if last is not None:
+            for after in np.linspace(1, 2 * period + LATE_NS, 23).astype(int).tolist():
+                time = now - period + after
+                if time >= now:
+                    np.testing.assert_allclose(place(said, time), place(last, time), atol=1e-9)
+        last = said
+
+
+def test_missed_ticks_are_said_as_the_way_to_rest_that_the_arm_was_on() -> None:
+    driver, limiter = driver_for(with_driver("joint_trajectory")), moving_limiter()
+    now, last = STAMP, None
+    for tick in range(60):
+        now += PERIOD * (3 if tick in (20, 41) else 1)
+        limiter.tick(now)
+        limiter.commit(limiter.plan(Q + 0.9, np.zeros(7)))
+        said = points_of(driver.message(limiter.motion(), pose(), now))
+        if last is not None:
+            newest = now + 2 * PERIOD + LATE_NS
+            for time in np.linspace(now, newest - PERIOD, 20).astype(int).tolist():
+                np.testing.assert_allclose(place(said, time), place(last, time), atol=1e-9)
+        last = said
+
+
+def test_a_stream_begins_with_time_for_the_controller_to_settle() -> None:
+    driver = driver_for(with_driver("joint_trajectory"))
+    first = driver.message(STILL, pose(), STAMP)
+    times, rows = points_of(first)
+    assert times == [STAMP + SETTLE_NS]
+    np.testing.assert_array_equal(rows[0], [Q, 0 * Q, 0 * Q])
+    later = [driver.message(STILL, pose(), STAMP + tick * PERIOD) for tick in range(1, 40)]
+    silent = [message is None for message in later]
+    assert silent == [True] * 29 + [False] * 10
+    times, rows = points_of(later[-1])
+    # Held from now on, whatever the controller believes to be at.
+    assert times[0] <= STAMP + 39 * PERIOD < times[-1]
+    assert (rows[:, 0] == Q).all()
+    # After a silence it is asked to come there again.
+    assert points_of(driver.message(STILL, pose(), STAMP + 60 * 10**9))[0] == [STAMP + 60 * 10**9 + SETTLE_NS]
 
 
 def test_joint_position() -> None:
     driver = driver_for(with_driver("joint_position"))
     assert driver.topic == "/forward_position_controller/commands"
-    message = driver.message(Q, pose(), STAMP, 0.01)
+    message = driver.message(STILL, pose(), STAMP)
     assert type(message).__name__ == "Float64MultiArray"
     assert list(message.data) == Q.tolist()
 
@@ -65,7 +155,7 @@ def test_joint_position() -> None:
 @given(st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 1e-3))
 def test_cartesian_pose(quaternion: list[float]) -> None:
     rotation = Rotation.from_quat(quaternion)
-    message = driver_for(with_driver("cartesian_pose")).message(Q, pose(rotation), STAMP, 0.01)
+    message = driver_for(with_driver("cartesian_pose")).message(STILL, pose(rotation), STAMP)
     assert type(message).__name__ == "PoseStamped"
     assert message.header.frame_id == "base"
     assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == STAMP
@@ -81,26 +171,28 @@ def test_messages_survive_serialisation(name: str) -> None:
     """Every field has the type that the middleware wants."""
     serialization = pytest.importorskip("rclpy.serialization")
     driver = driver_for(with_driver(name))
-    message = driver.message(Q, pose(), STAMP, 0.01)
+    message = driver.message(STILL, pose(), STAMP)
     data = serialization.serialize_message(message)
     assert serialization.deserialize_message(data, driver.message_type) == message
 
 
 @pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("row", [0, 1])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_what_is_not_finite_is_refused(name: str, bad: float) -> None:
-    q = Q.copy()
-    q[4] = bad
+def test_what_is_not_finite_is_refused(name: str, row: int, bad: float) -> None:
+    motion = Motion(STILL.after_s, STILL.q.copy(), STILL.v, STILL.a)
+    motion.q[row, 4] = bad
     with pytest.raises(Refused) as caught:
-        driver_for(with_driver(name)).message(q, pose(), STAMP, 0.01)
+        driver_for(with_driver(name)).message(motion, pose(), STAMP)
     assert caught.value.reason == "nan"
 
 
 @pytest.mark.parametrize("name", DRIVERS)
 @pytest.mark.parametrize("count", [0, 6, 8])
 def test_a_command_for_too_few_or_many_joints_is_refused(name: str, count: int) -> None:
+    rows = np.zeros((2, count))
     with pytest.raises(Refused) as caught:
-        driver_for(with_driver(name)).message(np.zeros(count), pose(), STAMP, 0.01)
+        driver_for(with_driver(name)).message(Motion(STILL.after_s, rows, rows, rows), pose(), STAMP)
     assert caught.value.reason == "incomplete"
 
 
@@ -108,7 +200,7 @@ def test_cartesian_pose_refuses_a_bad_pose() -> None:
     driver = driver_for(with_driver("cartesian_pose"))
     for wrong, reason in ((np.eye(3), "incomplete"), (np.full((4, 4), math.nan), "nan")):
         with pytest.raises(Refused) as caught:
-            driver.message(Q, wrong, STAMP, 0.01)
+            driver.message(STILL, wrong, STAMP)
         assert caught.value.reason == reason
 
 

@@ -77,10 +77,12 @@ class ArmTopics:
         stamp = message.header.stamp
         self.measured = Measured(q, stamp.sec * NS + stamp.nanosec)
 
-    def send(self, command: Command, period_s: float) -> None:
+    def send(self, command: Command) -> None:
         """Publish one command to the driver."""
         pose = self.kinematics.forward(command.sent)
-        self._publisher.publish(self._driver.message(command.sent, pose, command.stamp_ns, period_s))
+        message = self._driver.message(command.motion, pose, command.stamp_ns)
+        if message is not None:
+            self._publisher.publish(message)
         if command.gripper is not None and self._gripper is not None:
             self._gripper.want(command.gripper)
 

@@ -42,11 +42,11 @@ from vla_ros.nodes.lifecycle import (
     wait_until_alone,
 )
 from vla_ros.nodes.output import HandedLog
+from vla_ros.nodes.pace import Pace, SimPace, WallPace
 from vla_ros.nodes.realtime import (
     collect_young,
     real_time_process,
     real_time_thread,
-    sleep_until,
     steady_process,
 )
 from vla_ros.nodes.transport import polled_subscription, raw_subscription, take_latest
@@ -153,7 +153,6 @@ class ControlNode(ManagedNode):
         self._chunks.clear()
         self._thread = threading.Thread(target=self._guarded_loop, name="command", daemon=True)
         self._thread.start()
-        self._watchdogs.watch(self._thread)
 
     def deactivate(self) -> None:
         """Bring the arms to a hold and end the commanding thread."""
@@ -320,25 +319,21 @@ class ControlNode(ManagedNode):
             f"commanding at {NS / self._period_ns:.0f} Hz, {scheduling}, memory "
             f"{'locked' if locked else 'not locked'}",
         )
-        deadline = time.monotonic_ns() + self._period_ns
-        before: int | None = None
+        pace = self._make_pace()
+        self._watchdogs.watch(threading.current_thread(), pace)
         while not self._stop.is_set():
-            sleep_until(deadline)
-            begin = time.monotonic_ns()
-            if before is not None:
-                self._record("control_period_error_ms", abs(begin - before - self._period_ns) / 1e6)
-            before = begin
-            self._watchdogs.ticked_ns = begin
-            self._tick(self.get_clock().now().nanoseconds, begin)
-            end = time.monotonic_ns()
-            self._record("tick_ms", (end - begin) / 1e6)
-            deadline += self._period_ns
-            if end > deadline:
-                # Missed: leave out what is past instead of catching up with a burst of commands.
-                missed = (end - deadline) // self._period_ns + 1
-                self._diagnostics.count("overruns", missed)
-                deadline += missed * self._period_ns
-        self._watchdogs.ticked_ns = 0
+            tick = pace.wait()
+            if tick.late_ns is not None:
+                self._record("control_period_error_ms", tick.late_ns / 1e6)
+            if tick.missed:
+                self._diagnostics.count("overruns", tick.missed)
+            self._tick(tick.now_ns, tick.steady_ns)
+            self._record("tick_ms", (time.monotonic_ns() - tick.begin_ns) / 1e6)
+        self._watchdogs.watch(None, None)
+
+    def _make_pace(self) -> Pace:
+        kind = SimPace if self.get_parameter("use_sim_time").value else WallPace
+        return kind(self._period_ns, lambda: int(self.get_clock().now().nanoseconds))
 
     def _tick(self, now_ns: int, steady_ns: int) -> None:
         supervisor = self._supervisor
@@ -362,7 +357,7 @@ class ControlNode(ManagedNode):
         measured = {name: arm.measured for name, arm in self._arms.items() if arm.measured is not None}
         commands = supervisor.tick(now_ns, measured, steady_ns)
         for name, command in commands.items():
-            self._arms[name].send(command, self._period_ns / NS)
+            self._arms[name].send(command)
         self._report.commands(commands)
         self._tell(now_ns)
 

@@ -7,6 +7,8 @@ there is no ROS.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
+from math import ceil
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,20 +16,30 @@ import numpy as np
 from vla_ros.action.rotations import matrix_to_quaternion
 from vla_ros.errors import Refused
 from vla_ros.robot.config import Arm, Gripper
-from vla_ros.types import FloatArray
+from vla_ros.robot.spline import coefficients, state
+from vla_ros.types import FloatArray, Motion
+
+NS = 1_000_000_000
+# A trajectory's message may be this late, or lost, without the arm noticing; see JointTrajectory.
+LATE_NS = 5_000_000
+# How long a joint_trajectory_controller is given to bring its own reference to where a stream begins.
+SETTLE_NS = 300_000_000
+# Knots are one period apart but for rounding; after a longer silence a stream begins anew.
+GRID_NS = 1_000
+LONGEST_GAP = 1_000
 
 
 class Driver(Protocol):
-    """A driver's topic and how a target is said on it."""
+    """A driver's topic and how a motion is said on it. One stream of commands, in order of time."""
 
     topic: str
     message_type: type
 
-    def message(self, q: FloatArray, tool_pose: FloatArray, stamp_ns: int, period_s: float) -> Any:
-        """The message that commands joints q.
+    def message(self, motion: Motion, tool_pose: FloatArray, stamp_ns: int) -> Any:
+        """The message that commands `motion`, or None where there is nothing new to say.
 
-        q: float64 [J], rad, in the order of the YAML's `joints`. tool_pose: 4x4, forward(q), tool in
-        base frame. stamp_ns: now, ROS clock. period_s: time to the next command.
+        motion: joints in the order of the YAML's `joints`. tool_pose: 4x4, forward(motion.q[0]), tool in base
+        frame. stamp_ns: now, ROS clock, to which motion.after_s refers.
 
         Raises Refused: "incomplete" (wrong shape), "nan" (not finite).
         """
@@ -53,10 +65,26 @@ def gripper_goal_position(gripper: Gripper, width: float) -> float:
 
 
 class JointTrajectory:
-    """trajectory_msgs/JointTrajectory with one point, to be reached in one period.
+    """trajectory_msgs/JointTrajectory for ros2_control's joint_trajectory_controller (JTC), which
+    interpolates it at its own rate, often 1 kHz: at each of those moments the arm has to be as planned.
 
-    The header's stamp stays zero, which means "now": joint_trajectory_controller drops a trajectory
-    with a stamp whose last point is past when it arrives.
+    What JTC does when a message replaces another in motion decides how it is said (read in
+    joint_trajectory_controller.cpp and trajectory.cpp of ros2_controllers, branches humble and jazzy):
+
+    - Before the first point it goes from its own state to that point, and there it slips by one of its
+      periods (Humble repeats a sample, Jazzy leaves one out): 1.5 mrad and 1500 rad/s^2 at 1.5 rad/s. So the
+      first points are the knots *before* now: it then finds itself inside the message's spline, which is the
+      one it was on. (And whether JTC starts from the desired or the measured state no longer matters.)
+    - With a stamp of zero everything begins when the message is looked at: a millisecond of jitter shifts the
+      whole motion. So times are absolute, and the clocks of both machines have to agree within LATE_NS.
+    - A message may come late, or be lost. Until the one after it should have come, all messages say the same:
+      each knot is due one period and LATE_NS later than it could be. That delay is constant, and measured
+      with the rest of the actuation latency.
+    - When no message comes any more, the last one's points bring the arm to rest.
+
+    At the start of a stream JTC's own reference may be some milliradians from the joints measured: one
+    message gives it SETTLE_NS to go there, smoothly where `open_loop_control` (Humble) or
+    `interpolate_from_desired_state` (Jazzy) is true. The arm should not set off before.
     """
 
     def __init__(self, arm: Arm) -> None:
@@ -68,16 +96,74 @@ class JointTrajectory:
         self.message_type: type = Message
         self._point_type: Any = JointTrajectoryPoint
         self._joints = list(arm.joints)
+        # The last motion and the knots before it: when they are due, and q, v, a together, [3, J].
+        self._due_ns: list[int] = []
+        self._rows: list[FloatArray] = []
+        self._newest = 0
+        self._settled_ns = 0
 
-    def message(self, q: FloatArray, tool_pose: FloatArray, stamp_ns: int, period_s: float) -> Any:
-        """See Driver.message."""
-        _check_joints(q, len(self._joints))
-        point = self._point_type()
-        point.positions = array("d", q)
-        point.time_from_start.sec, point.time_from_start.nanosec = divmod(round(period_s * 1e9), 10**9)
+    def message(self, motion: Motion, tool_pose: FloatArray, stamp_ns: int) -> Any:
+        """See Driver.message. None while the controller settles at the start of a stream."""
+        rows = _checked(motion, len(self._joints))
+        after_ns = [round(after * NS) for after in motion.after_s.tolist()]
+        period = after_ns[1] - after_ns[0]
+        due = stamp_ns + after_ns[0] + period + LATE_NS
+        # Enough knots to reach back beyond now, also where the loop woke up a little early.
+        count = ceil((2 * period + LATE_NS) / period) + 1
+        before = self._before(due, period, count)
+        begins = before is None
+        if before is None:
+            still = np.zeros_like(rows[0])
+            still[0] = rows[0, 0]
+            before = [still] * count
+        times = [due - ticks * period for ticks in range(count, 0, -1)]
+        self._due_ns = times + [due + after - after_ns[0] for after in after_ns]
+        self._rows = [*before, *rows]
+        self._newest = count
+        if not rows[:, 1:].any():
+            if begins:
+                self._settled_ns = stamp_ns + SETTLE_NS
+                return self._say([self._settled_ns], [rows[0]])
+            if stamp_ns < self._settled_ns:
+                return None
+        first = max(bisect_right(times, stamp_ns) - 1, 0)
+        return self._say(self._due_ns[first:], self._rows[first:])
+
+    def _before(self, due: int, period: int, count: int) -> list[FloatArray] | None:
+        """The `count` knots before the one at `due`, of the last message's spline; None where that one does
+        not go on."""
+        if not self._due_ns:
+            return None
+        newest = self._due_ns[self._newest]
+        periods = round((due - newest) / period)
+        if not 1 <= periods <= LONGEST_GAP or abs(due - newest - periods * period) > GRID_NS:
+            return None
+        if periods == 1 and count == self._newest:
+            return self._rows[1 : count + 1]
+        # Ticks were missed: the arm has been, or will be, on the way to rest.
+        return [self._at(due - ticks * period) for ticks in range(count, 0, -1)]
+
+    def _at(self, time_ns: int) -> FloatArray:
+        times, rows = self._due_ns, self._rows
+        after = next((i for i, due in enumerate(times) if due >= time_ns - GRID_NS), len(times) - 1)
+        if after == 0 or times[after] <= time_ns + GRID_NS:
+            return rows[after]
+        span = (times[after] - times[after - 1]) / NS
+        polynomial = coefficients(tuple(rows[after - 1]), tuple(rows[after]), span)
+        return np.stack(state(polynomial, (time_ns - times[after - 1]) / NS))
+
+    def _say(self, times: list[int], rows: list[FloatArray]) -> Any:
         message: Any = self.message_type()
         message.joint_names = self._joints
-        message.points = [point]
+        stamp = message.header.stamp
+        stamp.sec, stamp.nanosec = divmod(times[0], NS)
+        points = []
+        for time_ns, (q, v, a) in zip(times, rows, strict=True):
+            point = self._point_type()
+            point.positions, point.velocities, point.accelerations = _doubles(q), _doubles(v), _doubles(a)
+            point.time_from_start.sec, point.time_from_start.nanosec = divmod(time_ns - times[0], NS)
+            points.append(point)
+        message.points = points
         return message
 
 
@@ -92,11 +178,10 @@ class JointPosition:
         self.message_type: type = Float64MultiArray
         self._joints = len(arm.joints)
 
-    def message(self, q: FloatArray, tool_pose: FloatArray, stamp_ns: int, period_s: float) -> Any:
+    def message(self, motion: Motion, tool_pose: FloatArray, stamp_ns: int) -> Any:
         """See Driver.message."""
-        _check_joints(q, self._joints)
         message: Any = self.message_type()
-        message.data = array("d", q)
+        message.data = _doubles(_checked(motion, self._joints)[0, 0])
         return message
 
 
@@ -112,9 +197,9 @@ class CartesianPose:
         self._frame = arm.drivers.cartesian_pose.frame
         self._joints = len(arm.joints)
 
-    def message(self, q: FloatArray, tool_pose: FloatArray, stamp_ns: int, period_s: float) -> Any:
+    def message(self, motion: Motion, tool_pose: FloatArray, stamp_ns: int) -> Any:
         """See Driver.message."""
-        _check_joints(q, self._joints)
+        _checked(motion, self._joints)
         if np.shape(tool_pose) != (4, 4):
             raise Refused("incomplete", f"tool pose has shape {np.shape(tool_pose)}, expected (4, 4)")
         if not np.isfinite(tool_pose).all():
@@ -136,8 +221,21 @@ _DRIVERS: dict[str, type[JointTrajectory] | type[JointPosition] | type[Cartesian
 }
 
 
-def _check_joints(q: FloatArray, count: int) -> None:
-    if np.shape(q) != (count,):
-        raise Refused("incomplete", f"joint command has shape {np.shape(q)}, expected ({count},)")
-    if not np.isfinite(q).all():
-        raise Refused("nan", f"joint command is not finite: {np.asarray(q).tolist()}")
+def _checked(motion: Motion, joints: int) -> FloatArray:
+    """q, v and a of every row, [P, 3, J]."""
+    rows = len(motion.after_s)
+    for name, values in (("q", motion.q), ("v", motion.v), ("a", motion.a)):
+        if np.shape(values) != (rows, joints):
+            found = f"{name} of a motion has shape {np.shape(values)}"
+            raise Refused("incomplete", f"{found}, expected ({rows}, {joints})")
+    together = np.stack([motion.q, motion.v, motion.a], axis=1)
+    if not np.isfinite(together).all():
+        raise Refused("nan", f"joint command is not finite: {together.tolist()}")
+    return together
+
+
+def _doubles(values: FloatArray) -> array[float]:
+    """For a message's float64[]: rclpy copies an array.array as it is, and looks at each number of a list."""
+    doubles = array("d")
+    doubles.frombytes(values.tobytes())
+    return doubles

@@ -174,15 +174,19 @@ class JointLimiter:
 
     def motion(self) -> Motion:
         """What to send after `commit`: the knot, and the spline of braking from here as rows wherever its
-        acceleration changes its course, so that quintic interpolation gives exactly the spline."""
+        acceleration changes its course, so that quintic interpolation gives exactly the spline.
+
+        Two rows at least, one period apart; the last one rests.
+        """
         period = self.period_s
         first = self.q - self._middle
         knot = self._middle + (first - (self._middle - self._oldest)) / 6.0
         knot_v = (self.q - self._oldest) / (2.0 * period)
         knot_a = (first - (self._middle - self._oldest)) / period**2
         due_s = period - self._beat.late_s
-        if not (knot_v.any() or knot_a.any()):
-            return Motion(np.array([due_s]), knot[None], self._zeros[None], self._zeros[None])
+        if self.at_rest:
+            rest = np.zeros((2, len(knot)))
+            return Motion(np.array([due_s, due_s + period]), np.vstack([knot, knot]), rest, rest)
         speed = np.abs(self.v)
         slowing, ticks, whole = self._deceleration(self.q, self.v, speed)
         index = {0, max(ticks - 1, 0), ticks}
@@ -192,6 +196,8 @@ class JointLimiter:
         place = at[:, None]
         this, way = braked(speed, slowing, place, period)
         following = np.maximum(this - slowing, 0.0)
+        # At rest, but for rounding.
+        this[-1] = following[-1] = 0.0
         sign = np.sign(self.v)
         points = self.q + sign * way
         points = np.minimum(
@@ -201,6 +207,14 @@ class JointLimiter:
         v = np.vstack([knot_v, sign * (this + following) * 0.5])
         a = np.vstack([knot_a, sign * (following - this) / period])
         return Motion(due_s + np.concatenate([[0.0], (at + 1.0) * period]), q, v, a)
+
+    def way_to_rest(self, step: Step) -> FloatArray:
+        """Control points from `step` on when braking starts right after it, one per tick, [K, J]; the joints
+        rest at the last."""
+        speed = np.abs(step.v)
+        slowing, ticks, _ = self._deceleration(step.q, step.v, speed)
+        way = braked(speed, slowing, np.arange(ticks + 1.0)[:, None], self.period_s)[1]
+        return step.q + np.copysign(way, step.v)
 
     def resting_place(self, step: Step) -> FloatArray:
         """Where the joints come to rest, [J], when braking starts right after `step`."""

@@ -233,8 +233,9 @@ class Supervisor:
         return commands
 
     def _motion(self, sent: FloatArray) -> Motion:
-        zero = np.zeros((1, len(sent)))
-        return Motion(np.array([1.0 / self._robot.control.rate_hz]), sent[None], zero, zero)
+        still = np.zeros((2, len(sent)))
+        after_s = np.array([1.0, 2.0]) / self._robot.control.rate_hz
+        return Motion(after_s, np.vstack([sent, sent]), still, still)
 
     def _advance(self, name: str) -> Sent:
         follower = self._arms[name]
