@@ -1,39 +1,51 @@
-"""Which target holds at a given time, from overlapping chunks: newest replacement, or temporal ensembling.
+"""Which target holds at a given time, from chunks that overlap.
 
 Chunks are put on one time axis by their due times, so inference latency needs no constant: steps that are
 past due are simply never asked for, and a late chunk joins in the middle. Beyond the last due time there is
 no target; nothing is extrapolated or invented.
+
+sync       each chunk begins when it arrives (the robot stood still meanwhile) and is executed to its end
+newest     the newest observation's chunk alone
+crossfade  each chunk takes over linearly from those before it, within the interval at which chunks arrive
+ensemble   ACT's weighted mean of all chunks, each fading in when it comes and out before it ends
+rtc        the policy continues its own last chunk, so that chunks agree; the rest is crossfaded
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import replace
+from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vla_ros.action.interpolate import blend, interpolate, rows_around
+from vla_ros.action import weights
+from vla_ros.action.interpolate import INTERPOLATIONS, Interpolation
 from vla_ros.action.rotations import mean
-from vla_ros.types import ActionChunk, FloatArray
+from vla_ros.action.timeline import Target, Timeline
+from vla_ros.action.vote import GripperVote
+from vla_ros.types import ActionChunk
 
-# A gripper that votes around one half would chatter: it opens above 0.5 + BAND and closes below 0.5 - BAND.
-GRIPPER_BAND = 0.1
+__all__ = ["MODES", "Mode", "Scheduler", "Target", "make_scheduler"]
 
+Mode = Literal["sync", "newest", "crossfade", "ensemble", "rtc"]
+MODES: tuple[Mode, ...] = ("sync", "newest", "crossfade", "ensemble", "rtc")
 
-@dataclass(frozen=True)
-class Target:
-    """What is wanted at one time: values float64 [C] of `channels`, and the stamp of the newest
-    observation that had a say."""
-
-    channels: tuple[str, ...]
-    values: FloatArray
-    stamp_ns: int
+_RULES: Mapping[str, weights.Rule] = {
+    "sync": weights.newest,
+    "newest": weights.newest,
+    "crossfade": weights.crossfade,
+    "ensemble": weights.ensemble,
+    "rtc": weights.crossfade,
+}
 
 
 class Scheduler(Protocol):
     """Chunks in, targets out. Not thread-safe: the owner serialises calls."""
+
+    def timed(self, chunk: ActionChunk, now_ns: int) -> ActionChunk:
+        """The chunk with the due times that it would get if it were added at `now_ns`: its own, but in sync."""
+        ...
 
     def add(self, chunk: ActionChunk, now_ns: int) -> None:
         """Take a chunk that arrived at `now_ns`, ROS clock. One with other channels than those before
@@ -49,80 +61,73 @@ class Scheduler(Protocol):
         ...
 
     def clear(self) -> None:
-        """Forget every chunk and the gripper's state."""
+        """Forget every chunk and the grippers' states."""
         ...
 
 
-class Newest:
-    """The newest chunk (by its observation's stamp) wins wherever it covers the time."""
-
-    def __init__(self) -> None:
-        self._timeline = _Timeline()
-
-    def add(self, chunk: ActionChunk, now_ns: int) -> None:
-        """See Scheduler."""
-        self._timeline.add(chunk)
-
-    def sample(self, time_ns: int) -> Target | None:
-        """See Scheduler."""
-        timeline = self._timeline
-        valid = timeline.valid(time_ns)
-        if not valid:
-            return None
-        chunk, row, fraction = valid[-1]
-        values = interpolate(chunk.targets, row, fraction, timeline.orientations, timeline.grippers)
-        return Target(timeline.channels, values, chunk.stamp_ns)
-
-    def last_due_ns(self) -> int | None:
-        """See Scheduler."""
-        return self._timeline.last_due_ns
-
-    def clear(self) -> None:
-        """See Scheduler."""
-        self._timeline = _Timeline()
-
-
-class TemporalEnsemble:
-    """ACT's temporal ensembling (Zhao et al. 2023, section IV-C): a weighted mean of every prediction for
-    the same moment with weights exp(-m i), i = 0 for the *oldest* prediction; m = 0.01 in the paper.
-
-    Positions and joints are averaged linearly, orientations by the eigenvector mean, and grippers by a
-    weighted vote of open against closed: it switches only with a clear majority (60 %), else it stays.
+def make_scheduler(
+    mode: str,
+    gripper_range: Mapping[str, tuple[float, float]],
+    m: float = 0.01,
+    interpolation: str = "cubic",
+) -> Scheduler:
+    """The scheduler of a mode.
 
     gripper_range: {gripper channel: narrowest and widest opening, m}; wider than the middle counts as open.
+    m: of "ensemble", 0.01 in the paper. Raises ValueError for an unknown mode or interpolation, or an m that
+    is no number.
     """
+    if mode not in _RULES:
+        raise ValueError(f"mode: found '{mode}'; expected one of {', '.join(MODES)}")
+    for known in INTERPOLATIONS:
+        if known == interpolation:
+            return _Scheduler(mode, known, m, GripperVote(gripper_range))
+    raise ValueError(f"interpolation: found '{interpolation}'; expected one of {', '.join(INTERPOLATIONS)}")
 
-    def __init__(self, m: float, gripper_range: Mapping[str, tuple[float, float]]) -> None:
+
+class _Scheduler:
+    """One of the modes: a timeline, and a rule for what each chunk on it weighs."""
+
+    def __init__(self, mode: str, interpolation: Interpolation, m: float, vote: GripperVote) -> None:
         if not np.isfinite(m):
             raise ValueError(f"m must be a number, found {m}")
-        self._m = m
-        self._middle = {name: (low + high) / 2 for name, (low, high) in gripper_range.items()}
-        self._timeline = _Timeline()
-        self._open: dict[str, bool] = {}
+        self._rule = _RULES[mode]
+        self._begins_on_arrival = mode == "sync"
+        self._make = lambda: Timeline(interpolation, m if mode == "ensemble" else 0.0)
+        self._timeline = self._make()
+        self._vote = vote
+
+    def timed(self, chunk: ActionChunk, now_ns: int) -> ActionChunk:
+        """See Scheduler."""
+        if not self._begins_on_arrival:
+            return chunk
+        # Not before what was asked for last: commands look ahead by the actuation latency, and a first step
+        # that is due earlier would be skipped.
+        later = self._timeline.earliest_ns(now_ns) - int(chunk.due_ns[0])
+        return replace(chunk, due_ns=chunk.due_ns + later)
 
     def add(self, chunk: ActionChunk, now_ns: int) -> None:
         """See Scheduler."""
-        self._timeline.add(chunk)
+        self._timeline.add(self.timed(chunk, now_ns), now_ns)
 
     def sample(self, time_ns: int) -> Target | None:
         """See Scheduler."""
         timeline = self._timeline
-        valid = timeline.valid(time_ns)
-        if not valid:
+        chunks = timeline.at(time_ns)
+        if not chunks:
             return None
-        # All chunks at once: numpy's cost here is per call, and up to a horizon's worth of them overlap.
-        first = np.array([chunk.targets[row] for chunk, row, _ in valid])
-        second = np.array([chunk.targets[min(row + 1, len(chunk.targets) - 1)] for chunk, row, _ in valid])
-        fraction = np.array([fraction for _, _, fraction in valid])
-        each = blend(first, second, fraction, timeline.orientations, timeline.grippers)
-        weights = np.exp(-self._m * np.arange(len(each)))
-        weights /= weights.sum()
-        values = weights @ each
-        for columns in timeline.orientations:
-            values[columns] = mean(each[:, columns], weights)
-        for column in timeline.grippers.tolist():
-            values[column] = self._vote(column, each[:, column], weights)
-        return Target(timeline.channels, values, valid[-1][0].stamp_ns)
+        value_weights, vote_weights = self._rule(time_ns, chunks)
+        heard = [index for index in range(len(chunks)) if value_weights[index] > 0.0]
+        rows = np.array([chunks[index].curve.at(time_ns) for index in heard])
+        share = value_weights[heard]
+        values = share @ rows
+        columns = timeline.columns
+        for turn in columns.orientations:
+            values[turn] = mean(rows[:, turn], share)
+        for column in columns.grippers.tolist():
+            widths = np.array([placed.curve.held(time_ns, column) for placed in chunks])
+            values[column] = self._vote(columns.channels[column], widths, vote_weights)
+        return Target(columns.channels, values, chunks[heard[-1]].stamp_ns)
 
     def last_due_ns(self) -> int | None:
         """See Scheduler."""
@@ -130,63 +135,14 @@ class TemporalEnsemble:
 
     def clear(self) -> None:
         """See Scheduler."""
-        self._timeline = _Timeline()
-        self._open = {}
-
-    def _vote(self, column: int, widths: FloatArray, weights: FloatArray) -> float:
-        """The width that wins: the newest prediction's among those on the winning side of the middle."""
-        channel = self._timeline.channels[column]
-        opens = widths > self._middle[channel]
-        share = float(weights[opens].sum())
-        before = self._open.get(channel)
-        if before is None:
-            is_open = share > 0.5
-        elif share > 0.5 + GRIPPER_BAND:
-            is_open = True
-        elif share < 0.5 - GRIPPER_BAND:
-            is_open = False
-        else:
-            is_open = before
-        self._open[channel] = is_open
-        # Some are on the winning side: a state without any vote would have lost by the rule above.
-        return float(widths[opens == is_open][-1])
+        self._timeline = self._make()
+        self._vote.clear()
 
 
-class _Timeline:
-    """The chunks that still matter, oldest observation first, all of the same channels."""
+# Until their callers have moved to make_scheduler.
+def Newest() -> Scheduler:
+    return make_scheduler("newest", {}, interpolation="linear")
 
-    def __init__(self) -> None:
-        self.channels: tuple[str, ...] = ()
-        self.orientations: tuple[slice, ...] = ()
-        self.grippers: NDArray[np.intp] = np.empty(0, dtype=np.intp)
-        self.last_due_ns: int | None = None
-        self._chunks: list[ActionChunk] = []
 
-    def add(self, chunk: ActionChunk) -> None:
-        if chunk.channels != self.channels:
-            self._start(chunk.channels)
-        # A chunk made again from the same observation replaces its elder.
-        self._chunks = [kept for kept in self._chunks if kept.stamp_ns != chunk.stamp_ns]
-        self._chunks.append(chunk)
-        self._chunks.sort(key=lambda kept: kept.stamp_ns)
-        self.last_due_ns = max(int(kept.due_ns[-1]) for kept in self._chunks)
-
-    def valid(self, time_ns: int) -> list[tuple[ActionChunk, int, float]]:
-        """(chunk, row, fraction) of every chunk that covers the time; drops those that are over."""
-        if any(chunk.due_ns[-1] < time_ns for chunk in self._chunks):
-            self._chunks = [chunk for chunk in self._chunks if chunk.due_ns[-1] >= time_ns]
-        found = []
-        for chunk in self._chunks:
-            place = rows_around(chunk.due_ns, time_ns)
-            if place is not None:
-                found.append((chunk, *place))
-        return found
-
-    def _start(self, channels: tuple[str, ...]) -> None:
-        self.channels = channels
-        first = [index for index, name in enumerate(channels) if name.endswith("/tcp/orientation.x")]
-        self.orientations = tuple(slice(index, index + 4) for index in first)
-        self.grippers = np.array(
-            [index for index, name in enumerate(channels) if name.endswith("/gripper")], dtype=np.intp
-        )
-        self._chunks = []
+def TemporalEnsemble(m: float, gripper_range: Mapping[str, tuple[float, float]]) -> Scheduler:
+    return make_scheduler("ensemble", gripper_range, m)

@@ -1,0 +1,80 @@
+"""How much each of the chunks that overlap at one time counts.
+
+Each rule takes the time and the chunks that cover it, oldest observation first, and returns
+(weights for values, weights for gripper votes), each float64 [N] and summing to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vla_ros.action.timeline import Placed
+from vla_ros.types import FloatArray
+
+Rule = Callable[[int, list[Placed]], tuple[FloatArray, FloatArray]]
+
+# At most this part of a chunk's life is spent on fading in, and as much on fading out.
+FADE = 0.5
+
+
+def newest(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArray]:
+    """The newest observation's chunk alone."""
+    weights = np.zeros(len(chunks))
+    weights[-1] = 1.0
+    return weights, weights
+
+
+def crossfade(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArray]:
+    """Each chunk takes over linearly from those before it, within the interval at which chunks arrive, or
+    sooner if theirs end sooner."""
+    weights = np.zeros(len(chunks))
+    left = 1.0
+    for index in range(len(chunks) - 1, 0, -1):
+        placed = chunks[index]
+        fade = min(placed.interval_ns, placed.overlap_ns)
+        taken = _ramp(time_ns - placed.begins_ns, fade)
+        weights[index] = left * taken
+        left *= 1.0 - taken
+    weights[0] = left
+    return weights, weights
+
+
+def ensemble(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArray]:
+    """ACT's exp(-m i), i = 0 for the oldest (Zhao et al. 2023, section IV-C), times a window per chunk.
+
+    A chunk's share rises from nothing when it arrives, and falls to nothing before it ends, along the
+    minimum-jerk curve (Flash and Hogan 1985), so that its coming and going makes no step in position,
+    velocity or acceleration. The rise is over before the chunks before it end, the fall begins when there is
+    one that lasts longer: a chunk that is alone has it all. Grippers are binary, and vote without windows.
+    """
+    shares = np.array([placed.share for placed in chunks])
+    weights = shares * np.array([_window(time_ns, placed) for placed in chunks])
+    total = weights.sum()
+    if not total > 0.0:
+        # Only where time went back to before any of them had a say.
+        return newest(time_ns, chunks)
+    return weights / total, shares / shares.sum()
+
+
+def _window(time_ns: int, placed: Placed) -> float:
+    longest = FADE * (placed.ends_ns - placed.begins_ns)
+    window = 1.0
+    if placed.overlap_ns > 0:
+        window = _smooth(_ramp(time_ns - placed.begins_ns, min(placed.overlap_ns, longest)))
+    if placed.outlasted_ns is not None:
+        fall = min(placed.ends_ns - placed.outlasted_ns, longest)
+        window *= _smooth(_ramp(placed.ends_ns - time_ns, fall))
+    return window
+
+
+def _ramp(passed_ns: float, whole_ns: float) -> float:
+    if passed_ns >= whole_ns:
+        return 1.0
+    return max(0.0, passed_ns / whole_ns)
+
+
+def _smooth(x: float) -> float:
+    """The minimum-jerk curve from 0 to 1."""
+    return x * x * x * (10.0 + x * (6.0 * x - 15.0))
