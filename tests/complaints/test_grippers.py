@@ -1,0 +1,47 @@
+"""A gripper's width means the same in what is seen and in what is commanded."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.tiny_bundle import franka_fields
+from vla_ros.action.decode import gripper_open
+from vla_ros.policy.manifest import GripperRule
+from vla_ros.robot.config import Gripper, Robot
+from vla_ros.robot.drivers import gripper_goal_position
+from vla_ros.robot.states import gripper_width
+
+FRANKA = Robot.model_validate(franka_fields())
+
+
+def gripper(**changes) -> Gripper:
+    fields = franka_fields()
+    fields["arms"]["arm"]["gripper"].update(changes)
+    found = Robot.model_validate(fields).arms["arm"].gripper
+    assert found is not None
+    return found
+
+
+@pytest.mark.complaint("openpi 360", "openpi 405")
+@given(
+    wanted=st.floats(0.0, 0.08),
+    form=st.sampled_from([("finger", ["left", "right"]), ("width", ["only"])]),
+)
+def test_the_width_that_is_commanded_is_the_width_that_is_seen(wanted: float, form) -> None:
+    """There, observation and action went through two scalings that are not each other's inverse, and the
+    gripper opened and closed for ever."""
+    kind, joints = form
+    one = gripper(position_is=kind, joints=joints)
+    goal = gripper_goal_position(one, wanted)
+    # Each finger goes to the goal's position, whatever the driver calls it, and is reported by its joint.
+    seen = gripper_width(one, joints, [goal] * len(joints))
+    assert seen == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.complaint("openpi 360", "openpi 405")
+@pytest.mark.parametrize("open_is", [0, 1])
+def test_a_policy_s_open_is_the_widest_and_its_closed_the_narrowest(open_is: int) -> None:
+    rule = GripperRule(open_is=open_is, threshold=0.5, hysteresis=0.1)
+    assert gripper_open([float(open_is), float(1 - open_is)], rule).tolist() == [True, False]
