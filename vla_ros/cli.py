@@ -1,4 +1,5 @@
-"""The command line: `vla up`, `sim`, `check`, `bench`, `demo`, and `start` and `stop` for a graph that runs.
+"""The command line: `vla up`, `sim`, `check`, `bench`, `demo`; for a graph that runs `start`, `stop`, `estop`
+and `reset`.
 
 Everything heavy is imported inside the command that needs it, so that `vla --help` answers at once and
 `vla check` works where there is no ROS.
@@ -37,6 +38,7 @@ A first run, on a simulated Franka, in two terminals:
     vla up    --robot franka --policy franka_pick --sim --prompt "pick up the red"
     vla start            (in a second terminal: the arm begins to move)
     vla stop
+    vla estop --keyboard (in a third: any key is the emergency stop)
 
 On the real robot leave out --sim, with the arm's own driver and cameras running.
 With a ROS 2 distribution, this starts the same processes:
@@ -236,6 +238,38 @@ def stop(namespace: str = typer.Option("/", "--namespace", help="Where `vla up` 
     with _operator(namespace) as operator:
         for node in ("control_node", "policy_node"):
             typer.echo(f"{node}: {operator.trigger(f'{node}/stop') or 'stopped'}")
+
+
+@app.command()
+def reset(namespace: str = typer.Option("/", "--namespace", help="Where `vla up` put the nodes.")) -> None:
+    """Release the emergency stop and forget what was seen and planned; the arm stays where it is."""
+    with _operator(namespace) as operator:
+        for node in ("control_node", "policy_node"):
+            if node == "control_node" or operator.runs(node):
+                typer.echo(f"{node}: {operator.trigger(f'{node}/reset')}")
+
+
+@app.command()
+def estop(
+    keyboard: bool = typer.Option(False, "--keyboard", help="Stay, and stop whenever a key is pressed."),
+    namespace: str = typer.Option("/", "--namespace", help="Where `vla up` put the nodes."),
+) -> None:
+    """Emergency stop: brake within the limits and hold, until `vla reset`. No substitute for the red button.
+
+    vla estop --keyboard    (in a terminal that keeps the focus: any key stops)
+    """
+    from vla_ros.ros_environment import require_ros
+
+    require_ros()
+    from vla_ros.nodes.stop_button import stop_button, stop_by_keyboard, stop_once
+
+    with stop_button(namespace) as button:
+        if keyboard:
+            with contextlib.suppress(KeyboardInterrupt):
+                stop_by_keyboard(button)
+            return
+        for line in stop_once(button):
+            typer.echo(line)
 
 
 @contextlib.contextmanager

@@ -87,4 +87,4 @@ class EmergencyStop:
                 response = Trigger.Response(success=True, message="emergency stop; ~/reset releases it")
                 if not self._taken.wait(ANSWER_S):
                     response.message = "emergency stop noted: nothing is commanded now, and nothing will be"
-                handle.service_send_response(response, header)
+                self._service.send_response(response, header)

@@ -69,6 +69,10 @@ class Operator:
             raise GraphError(f"{service} refused: {response.message}")
         return str(response.message)
 
+    def runs(self, node: str) -> bool:
+        """Whether `node` is in the graph, of what is discovered now."""
+        return (node, self.node.get_namespace()) in self.node.get_node_names_and_namespaces()
+
     def set_integer(self, node: str, name: str, value: int) -> None:
         """Set an integer parameter of `node`."""
         parameter = Parameter(

@@ -20,6 +20,7 @@ from std_msgs.msg import String
 from vla_ros.nodes.arm_topics import ArmTopics
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
 from vla_ros.nodes.output import HandedLog
+from vla_ros.nodes.pace import Pace
 
 LOOK_S = 0.1
 # A commanding thread that has not ticked for this many periods stands still.
@@ -39,7 +40,6 @@ class Watchdogs:
 
     policy_gone: a text for each time that the last publisher of `vla/policy_status` was lost; to be popped by
     the commanding thread. no_driver: what is said about drivers that are not there now, "" while all are.
-    ticked_ns: to be set by the commanding thread at each tick, CLOCK_MONOTONIC; 0 while it does not run.
     """
 
     def __init__(
@@ -52,13 +52,12 @@ class Watchdogs:
     ) -> None:
         self.policy_gone: collections.deque[str] = collections.deque()
         self.no_driver = ""
-        self.ticked_ns = 0
         self._node = node
         self._arms = arms
         self._stalled_ns = STALLED_PERIODS * period_ns
         self._log = log
         self._diagnostics = diagnostics
-        self._thread: threading.Thread | None = None
+        self._watched: tuple[threading.Thread, Pace] | None = None
         self._stalled = False
         diagnostics.count("loop_stalled", 0)
         diagnostics.value("policy_process", "unknown")
@@ -72,9 +71,9 @@ class Watchdogs:
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(LOOK_S, self._look, clock=steady)
 
-    def watch(self, thread: threading.Thread) -> None:
-        """Watch this commanding thread from its first tick on."""
-        self._thread = thread
+    def watch(self, thread: threading.Thread | None, pace: Pace | None) -> None:
+        """Watch this commanding thread from now on, or none any more."""
+        self._watched = None if thread is None or pace is None else (thread, pace)
 
     def destroy(self) -> None:
         """Stop looking."""
@@ -100,9 +99,12 @@ class Watchdogs:
         self._log.flush()
 
     def _look_at_loop(self) -> None:
-        thread, ticked = self._thread, self.ticked_ns
-        silent_ns = time.monotonic_ns() - ticked
-        if thread is None or not ticked or silent_ns < self._stalled_ns:
+        watched = self._watched
+        if watched is None:
+            return
+        thread, pace = watched
+        silent_ns = time.monotonic_ns() - pace.awake_ns
+        if not pace.awake_ns or silent_ns < self._stalled_ns:
             self._stalled = False
             return
         if self._stalled:
