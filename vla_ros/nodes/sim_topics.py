@@ -19,7 +19,7 @@ from vla_ros.errors import KinematicsError, Refused
 from vla_ros.nodes import transport
 from vla_ros.nodes.cdr import JointStateWriter
 from vla_ros.robot.config import Stream
-from vla_ros.sim.controllers import SECOND_NS, pose_matrix
+from vla_ros.sim.controllers import SECOND_NS, TrajectoryPoint, pose_matrix
 from vla_ros.sim.twin import Twin
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -136,7 +136,12 @@ class CommandSubscriptions:
         self._twin.controllers.joint_position(message.data)
 
     def _joint_trajectory(self, message: Any, now_ns: int) -> None:
-        points = [(point.positions, _nanoseconds(point.time_from_start)) for point in message.points]
+        points = [
+            TrajectoryPoint(
+                point.positions, _nanoseconds(point.time_from_start), point.velocities, point.accelerations
+            )
+            for point in message.points
+        ]
         start_ns = _nanoseconds(message.header.stamp)
         self._twin.controllers.joint_trajectory(message.joint_names, points, start_ns, now_ns)
 
