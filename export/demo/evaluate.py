@@ -11,7 +11,6 @@ import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +24,7 @@ from rich.table import Table
 from vla_ros.action.decode import gripper_open
 from vla_ros.action.normalise import Quantiles, denormalise, normalise
 from vla_ros.action.rotations import matrix_to_quaternion, quaternion_to_matrix, rot6d_to_matrix
-from vla_ros.action.schedule import Newest, Scheduler, TemporalEnsemble
+from vla_ros.action.schedule import MODES, make_scheduler
 from vla_ros.export.demo.encoding import VIEWS, shrink, state_vector
 from vla_ros.export.demo.expert import ACTION_SIZE, HORIZON, STEP_S
 from vla_ros.export.demo.text import encode
@@ -62,20 +61,13 @@ class Policy:
     proprio: Quantiles
 
 
-class Ensembling(str, Enum):
-    """How overlapping chunks combine."""
-
-    newest = "newest"
-    act = "act"
-
-
 @dataclass(frozen=True)
 class Timing:
     """Seconds between observations, and from an observation to its chunk."""
 
     period: float
     delay: float
-    ensembling: Ensembling = Ensembling.act
+    mode: str = "ensemble"
 
 
 @dataclass(frozen=True)
@@ -113,13 +105,6 @@ def to_chunk(values: FloatArray, tool: FloatArray, stamp: float) -> ActionChunk:
     )
 
 
-def make_scheduler(ensembling: Ensembling) -> Scheduler:
-    """The control node's own, with its default weight."""
-    if ensembling is Ensembling.newest:
-        return Newest()
-    return TemporalEnsemble(0.01, {CHANNELS[-1]: GRIPPER_WIDTHS})
-
-
 def run(world: World, tracker: Tracker, policy: Policy, seed: int, timing: Timing) -> Episode:
     """One episode of one seed."""
     rng = np.random.default_rng([seed, 2])
@@ -133,7 +118,7 @@ def run(world: World, tracker: Tracker, policy: Policy, seed: int, timing: Timin
     phase = rng.uniform(0, GRIPPER_STATE_PERIOD_S)
     widths = [world.gripper_width]
     waiting: list[tuple[float, ActionChunk]] = []
-    scheduler = make_scheduler(timing.ensembling)
+    scheduler = make_scheduler(timing.mode, {CHANNELS[-1]: GRIPPER_WIDTHS})
     gripper, closest, tick = np.nan, np.inf, 0
     while judge.outcome == "running":
         now = tick * TICK_S
@@ -239,14 +224,14 @@ def main(
     first_seed: Annotated[int, typer.Option(min=EVALUATION_SEED_START)] = EVALUATION_SEED_START,
     period: Annotated[float, typer.Option(help="Seconds between observations")] = 0.1,
     delay: Annotated[float, typer.Option(help="Seconds from observation to chunk")] = 0.07,
-    ensembling: Annotated[Ensembling, typer.Option()] = Ensembling.act,
+    mode: Annotated[str, typer.Option(help=f"How chunks hand over: {', '.join(MODES)}")] = "ensemble",
     flow_steps: Annotated[int, typer.Option(help="Euler steps (checkpoints only)")] = 8,
     processes: Annotated[int, typer.Option(min=1)] = 1,
     verbose: Annotated[bool, typer.Option(help="List every failed seed")] = True,
 ) -> None:
     """Run closed-loop episodes and print the success rate with its 95 % interval."""
     console = Console()
-    jobs = [(first_seed + i, Timing(period, delay, ensembling)) for i in range(episodes)]
+    jobs = [(first_seed + i, Timing(period, delay, mode)) for i in range(episodes)]
     with ProcessPoolExecutor(
         processes,
         mp_context=multiprocessing.get_context("spawn"),

@@ -130,7 +130,7 @@ class Pipeline:
     def __init__(self, node: Any, robot: Robot, bundle: Bundle, robot_file: Any) -> None:
         from trajectory_msgs.msg import JointTrajectory
 
-        from vla_ros.action.schedule import TemporalEnsemble
+        from vla_ros.action.schedule import make_scheduler
         from vla_ros.nodes.transport import polled_subscription
         from vla_ros.nodes.two_hands import TwoHands
         from vla_ros.observation.buffers import ObservationBuffers
@@ -147,7 +147,7 @@ class Pipeline:
         self.preprocessor = Preprocessor(bundle, robot)
         self.buffers = ObservationBuffers(robot, self.preprocessor.cameras)
         assert self.arm.gripper is not None
-        scheduler = TemporalEnsemble(0.01, {gripper_channel(self.name): self.arm.gripper.width})
+        scheduler = make_scheduler("ensemble", {gripper_channel(self.name): self.arm.gripper.width})
         self.supervisor = Supervisor(robot, self.commanding, scheduler)
         self.driver = driver_for(self.arm)
         self.chunks = node.create_publisher(JointTrajectory, "vla/action_chunk", 10)

@@ -48,7 +48,9 @@ class Columns:
 def columns_of(channels: tuple[str, ...]) -> Columns:
     """The columns that these channel names (vla_ros.robot.channels) give."""
     where = {name: index for index, name in enumerate(channels)}
-    arms = [name.removesuffix("/tcp/orientation.x") for name in channels if name.endswith("/tcp/orientation.x")]
+    arms = [
+        name.removesuffix("/tcp/orientation.x") for name in channels if name.endswith("/tcp/orientation.x")
+    ]
     turns = [where[f"{arm}/tcp/orientation.x"] for arm in arms]
     places = [where[f"{arm}/tcp/position.x"] for arm in arms]
     grippers = [index for index, name in enumerate(channels) if name.endswith("/gripper")]
