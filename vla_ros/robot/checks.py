@@ -144,6 +144,8 @@ def _arm_problems(at: KeyPath, arm: Arm) -> Iterator[Problem]:
         (("limits", "acceleration"), limits.acceleration),
         (("limits", "jerk"), limits.jerk),
     ]
+    if limits.approach is not None:
+        sized.append((("limits", "approach"), limits.approach))
     for key, values in sized:
         if len(values) != count:
             yield Problem(

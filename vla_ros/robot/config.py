@@ -76,12 +76,17 @@ class Stream(Model):
 
 
 class JointLimits(Model):
-    """Per joint, in the order of `joints`: rad, rad/s, rad/s^2, rad/s^3. Never looser than the URDF's."""
+    """Per joint, in the order of `joints`: rad, rad/s, rad/s^2, rad/s^3. Never looser than the URDF's.
+
+    approach (optional, rad/s^2): the most by which a joint that comes up to a position limit has to slow
+    down, for arms that allow less velocity near the ends of their joints; as `acceleration` where not given.
+    """
 
     position: list[tuple[Angle, Angle]]
     velocity: list[JointSpeed]
     acceleration: list[JointAcceleration]
     jerk: list[JointJerk]
+    approach: list[JointAcceleration] | None = None
 
 
 class JointTrajectoryDriver(Model):

@@ -68,6 +68,10 @@ class JointLimiter:
         jerk = np.array(limits.jerk, dtype=np.float64)
         acceleration = np.array(limits.acceleration, dtype=np.float64)
         self.change = np.minimum(acceleration, 0.5 * jerk * period_s) * period_s
+        # Towards a position limit.
+        self._approach = self.change
+        if limits.approach is not None:
+            self._approach = np.minimum(self.change, np.array(limits.approach) * period_s)
         self.period_s = period_s
         self._beat = Beat(round(period_s * 1e9))
         self._zeros = np.zeros(len(position))
@@ -241,8 +245,8 @@ class JointLimiter:
 
     def _interval(self, fastest: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Velocities allowed in this tick, [J] each."""
-        up = braking_speed(self.upper - self.q, self.change, self.period_s)
-        down = braking_speed(self.q - self.lower, self.change, self.period_s)
+        up = braking_speed(self.upper - self.q, self._approach, self.period_s)
+        down = braking_speed(self.q - self.lower, self._approach, self.period_s)
         low = np.maximum(np.maximum(self.v - self.change, -fastest), -down)
         high = np.minimum(np.minimum(self.v + self.change, fastest), up)
         # Equal where a joint brakes with all it has, but for rounding.
