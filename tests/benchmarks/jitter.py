@@ -1,7 +1,8 @@
-"""The control period: how far 100 Hz is from 10 ms, idle and with every core busy.
+"""The control period: how far 100 Hz is from 10 ms, idle and with every core busy and images arriving.
 
-A real control_node follows chunks for an arm that reports at the driver's rate; beside it, in the same run,
-stands a publisher on an rclpy timer with everything at its defaults. Each condition has processes of its own.
+A real control_node follows chunks for an arm that reports at the driver's rate: once with real-time
+scheduling where this machine permits it, and once without. Beside it stand what others do: an rclpy timer
+with its defaults, and a loop that sleeps for what is left of the period. Each runs alone.
 """
 
 from __future__ import annotations
@@ -13,57 +14,107 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from vla_ros import processes
 from vla_ros.benchmarks.bench import Bench, Progress, Value
 from vla_ros.errors import VlaRosError
-from vla_ros.nodes.transport import configure_dds
+from vla_ros.nodes.transport import configure_dds, polled_subscription
 
 ROBOT = "franka"
-DURATION_S = 20.0
+PERIOD_S = 0.01
+DURATION_S = 60.0
 WARM_UP_S = 3.0
-START_S = 40.0
-IDLE, BUSY = "idle", "one busy process per core"
-TARGET_MS = {IDLE: 1.0, BUSY: 5.0}
+START_S = 90.0
+IDLE, BUSY = "idle", "busy"
+REAL_TIME, ORDINARY = "SCHED_FIFO", "SCHED_OTHER"
+# What must be kept, in ms: p50, p99, and how late after DURATION_S ("no drift"); None where none is set.
+TARGETS_MS: dict[tuple[str, str], tuple[float | None, float, float | None]] = {
+    (IDLE, REAL_TIME): (0.05, 0.25, 1.0),
+    (IDLE, ORDINARY): (0.05, 0.25, 1.0),
+    (BUSY, REAL_TIME): (None, 2.0, None),
+    (BUSY, ORDINARY): (None, 5.0, None),
+}
 WORKER = (sys.executable, "-m", "vla_ros.benchmarks._jitter_worker")
+CONTENDERS = {"timer": "rclpy timer, defaults", "relative": "loop that sleeps the rest"}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """p50, p99 and max of |period - 10 ms|; late: the last tick's, against as many whole periods; ms."""
+
+    p50: float
+    p99: float
+    max: float
+    late: float
+    ticks: int
+    missed: int | None = None
 
 
 def run(progress: Progress) -> Bench:
-    """Measure both contenders under both conditions; raises VlaRosError when a process fails."""
+    """Measure all contenders under both conditions; raises VlaRosError when a process fails."""
     os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     configure_dds()
     cores = len(os.sched_getaffinity(0))
     rows: list[dict[str, Value]] = []
-    for condition, load in ((IDLE, 0), (BUSY, cores)):
-        progress(f"{condition}: rclpy timer, {DURATION_S:.0f} s")
-        with _running([("busy",)] * load):
-            rows.append(_row(condition, "rclpy timer, defaults", "SCHED_OTHER", _timer(), None))
-        progress(f"{condition}: control_node, {DURATION_S:.0f} s")
-        figures, scheduling = _control_node(load)
-        rows.append(_row(condition, "control_node", scheduling, figures, TARGET_MS[condition]))
     notes = [
-        f"{cores} cores; |period - 10 ms| over {DURATION_S:.0f} s each, joint states at the driver's rate",
-        f"load average at the end {os.getloadavg()[0]:.1f}. Where SCHED_FIFO is not permitted, allow it with "
-        "`@realtime - rtprio 99` in /etc/security/limits.conf or --cap-add=SYS_NICE for a container",
+        f"{cores} cores; |period - 10 ms| over {DURATION_S:.0f} s each, joint states at the driver's rate.",
+        "late: when the last tick came, against an ideal schedule; missed: periods left out on purpose "
+        "because they were past, each of which makes it 10 ms later.",
+        f"busy: {cores} processes that do nothing else, and the robot's cameras published and received.",
     ]
+    loads = {IDLE: [], BUSY: [*[("busy",)] * cores, ("viewer", ROBOT), ("cameras", ROBOT)]}
+    for condition, load in loads.items():
+        for role, contender in CONTENDERS.items():
+            progress(f"{condition}: {contender}, {DURATION_S:.0f} s")
+            with _running(load):
+                rows.append(_row(condition, contender, ORDINARY, _plain(role)))
+        for scheduling in (REAL_TIME, ORDINARY):
+            progress(f"{condition}: control_node, {scheduling}, {DURATION_S:.0f} s")
+            with _running(load):
+                figures, found = _control_node(permitted=scheduling == REAL_TIME)
+            if found == scheduling:
+                rows.append(_row(condition, "control_node", scheduling, figures))
+            else:
+                notes.append(f"{condition}, control_node under {scheduling}: skipped, {_why_not(scheduling)}")
+    notes.append(f"Load average at the end {os.getloadavg()[0]:.1f}, our own processes included.")
     return Bench("jitter", rows, notes)
 
 
-def _row(
-    condition: str, contender: str, scheduling: str, figures: dict[str, float], target_ms: float | None
-) -> dict[str, Value]:
-    return {
+def _why_not(scheduling: str) -> str:
+    if scheduling == REAL_TIME:
+        return (
+            "not permitted here; allow it with `@realtime - rtprio 99` in /etc/security/limits.conf, or "
+            "--cap-add=SYS_NICE for a container"
+        )
+    return "the right to it cannot be given up here (CAP_SETPCAP is needed)"
+
+
+def _row(condition: str, contender: str, scheduling: str, figures: Figures) -> dict[str, Value]:
+    row: dict[str, Value] = {
         "condition": condition,
         "contender": contender,
         "scheduling": scheduling,
-        "p50_ms": round(figures["p50"], 4),
-        "p99_ms": round(figures["p99"], 4),
-        "max_ms": round(figures["max"], 3),
-        "periods": int(figures["count"]),
-        "target": None if target_ms is None else f"p99 <= {target_ms:g} ms",
-        "met": None if target_ms is None else figures["p99"] <= target_ms,
+        "p50_ms": round(figures.p50, 4),
+        "p99_ms": round(figures.p99, 4),
+        "max_ms": round(figures.max, 3),
+        "late_ms": round(figures.late, 3),
+        "ticks": figures.ticks,
+        "missed": figures.missed,
+        "target": None,
+        "met": None,
     }
+    if contender == "control_node":
+        bounds = zip(("p50", "p99", "late"), TARGETS_MS[condition, scheduling], strict=True)
+        wanted = {name: bound for name, bound in bounds if bound is not None}
+        row["target"] = ", ".join(f"{name} <= {bound:g}" for name, bound in wanted.items()) + " ms"
+        row["met"] = all(abs(getattr(figures, name)) <= bound for name, bound in wanted.items())
+    return row
 
 
 @contextlib.contextmanager
@@ -71,6 +122,9 @@ def _running(workers: list[tuple[str, ...]]) -> Iterator[None]:
     children = [_start(arguments) for arguments in workers]
     try:
         yield
+        for arguments, child in zip(workers, children, strict=True):
+            if child.poll() is not None:
+                raise VlaRosError(f"the benchmark's {arguments[0]} process ended by itself")
     finally:
         processes.end(children)
 
@@ -80,21 +134,26 @@ def _start(arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
     return processes.start(processes.Process(arguments[0], argv), stdout=subprocess.DEVNULL)
 
 
-def _timer() -> dict[str, float]:
-    argv = [*WORKER, "timer", str(DURATION_S)]
-    # The plain contender does without our profile.
+def _plain(role: str) -> Figures:
+    argv = [*WORKER, role, str(DURATION_S)]
+    # The plain contenders do without our profile.
     plain = {key: value for key, value in os.environ.items() if "PROFILES_FILE" not in key}
     result = subprocess.run(argv, env=plain, capture_output=True, text=True, check=False)
     if result.returncode != 0:
-        raise VlaRosError(f"the timer process failed:\n{result.stderr[-2000:]}")
-    figures: dict[str, float] = json.loads(result.stdout)
-    return figures
+        raise VlaRosError(f"the {role} process failed:\n{result.stderr[-2000:]}")
+    return Figures(**json.loads(result.stdout))
 
 
-def _control_node(load: int) -> tuple[dict[str, float], str]:
-    """Period errors of a control_node that has followed chunks for DURATION_S, and its scheduling class."""
+def _control_node(permitted: bool) -> tuple[Figures, str]:
+    """Of a control_node that has followed chunks for DURATION_S: its figures and its scheduling class.
+
+    Period errors are its own, of all its ticks: whatever loads the machine was there before it. Lateness is
+    seen from outside, on when its commands were published.
+    """
     import rclpy
     from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.qos import QoSProfile
+    from sensor_msgs.msg import JointState
 
     from vla_ros.resources import robot_config
     from vla_ros.robot.load import load_robot
@@ -110,30 +169,61 @@ def _control_node(load: int) -> tuple[dict[str, float], str]:
     rclpy.init(context=context)
     node = rclpy.create_node("jitter_benchmark", context=context)
     node.create_subscription(DiagnosticArray, "/diagnostics", keep, 10)
+    # All of them wait until the end: reading them one by one would be load too.
+    depth = round(2 * (DURATION_S + WARM_UP_S) / PERIOD_S)
+    commands = polled_subscription(node, JointState, "vla/command", QoSProfile(depth=depth))
     executor = rclpy.executors.SingleThreadedExecutor(context=context)
     executor.add_node(node)
-    argv = (sys.executable, "-m", "vla_ros.nodes.control_node", "--ros-args", "-p", f"robot:={ROBOT}")
-    control = processes.start(
-        processes.Process("control_node", argv), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    argv = [sys.executable, "-m", "vla_ros.nodes.control_node", "--ros-args", "-p", f"robot:={ROBOT}"]
+    if not permitted:
+        argv = [*WORKER, "ordinary", *argv]
+    control = None
     try:
         with _running([("robot", ROBOT, str(arm.states.rate_hz))]):
+            control = processes.start(
+                processes.Process("control_node", tuple(argv)),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             deadline = time.monotonic() + START_S
             while values.get("source") != "policy":
                 if time.monotonic() > deadline or control.poll() is not None:
                     raise VlaRosError(f"control_node did not take up the chunks; its diagnostics: {values}")
                 executor.spin_once(0.1)
-            with _running([("busy",)] * load):
-                time.sleep(WARM_UP_S)
-                end = time.monotonic() + DURATION_S
-                while time.monotonic() < end:
-                    executor.spin_once(0.1)
+            _spin(executor, WARM_UP_S)
+            _published_ns(commands)
+            missed = int(values["overruns"])
+            _spin(executor, DURATION_S)
+            published = _published_ns(commands)
+            missed = int(values["overruns"]) - missed
+            if values.get("source") != "policy":
+                raise VlaRosError(f"control_node lost the policy meanwhile; its diagnostics: {values}")
     finally:
-        processes.end([control])
+        processes.end([control] if control is not None else [])
         node.destroy_node()
         rclpy.shutdown(context=context)
     prefix = "control_period_error_ms."
-    figures = {
-        key.removeprefix(prefix): float(text) for key, text in values.items() if key.startswith(prefix)
-    }
-    return figures, values["scheduling"]
+    p50, p99, most = (float(values[prefix + name]) for name in ("p50", "p99", "max"))
+    ticks = len(published)
+    return Figures(p50, p99, most, late_ms(published), ticks, missed), values["scheduling"]
+
+
+def late_ms(begins: ArrayLike) -> float:
+    """How late the last of N ticks came, ms, when the first is on time. begins: ns [N]."""
+    at = np.asarray(begins, dtype=np.int64)
+    return float(at[-1] - at[0]) / 1e6 - (len(at) - 1) * PERIOD_S * 1e3
+
+
+def _spin(executor: Any, duration_s: float) -> None:
+    end = time.monotonic() + duration_s
+    while time.monotonic() < end:
+        executor.spin_once(0.1)
+
+
+def _published_ns(commands: Any) -> np.ndarray:
+    """When each command that waits was published, int64 ns."""
+    published = []
+    with commands.handle:
+        while (item := commands.handle.take_message(commands.msg_type, True)) is not None:
+            published.append(item[1]["source_timestamp"])
+    return np.array(published, dtype=np.int64)
