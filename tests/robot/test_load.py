@@ -59,7 +59,7 @@ def test_franka_loads() -> None:
     robot = load_robot(CONFIGS / "franka.yaml")
     assert list(robot.arms) == ["arm"]
     assert robot.arms["arm"].joints[6] == "fr3_joint7"
-    assert robot.arms["arm"].limits.position[5] == (0.5445, 4.5169)
+    assert robot.arms["arm"].limits.position[5] == (0.566, 4.495)
     assert robot.arms["arm"].states.reliability == "best_effort"
     assert robot.arms["arm"].gripper is not None
     assert robot.arms["arm"].gripper.action.min_change_m == 0.002
