@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 from rclpy.node import Node
@@ -83,8 +84,10 @@ class ArmTopics:
         message = self._driver.message(command.motion, pose, command.stamp_ns)
         if message is not None:
             self._publisher.publish(message)
-        if command.gripper is not None and self._gripper is not None:
-            self._gripper.want(command.gripper)
+        wanted = command.gripper_wanted
+        if self._gripper is not None and wanted is not None and isfinite(wanted):
+            # A goal, and not the ramp of widths towards it: the gripper's driver goes there at its own speed.
+            self._gripper.want(wanted)
 
     def has_driver(self) -> bool:
         """Whether anybody subscribes to the driver's topic (a recorder counts as well)."""

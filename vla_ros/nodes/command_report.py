@@ -1,4 +1,5 @@
-"""What control_node tells about its commands: `vla/command`, `vla/intervention` and `vla/control_source`."""
+"""What control_node tells about its commands: `vla/command`, `vla/intervention`, `vla/control_source`, and
+what the supervisor noticed, in the log and the diagnostics."""
 
 from __future__ import annotations
 
@@ -10,13 +11,24 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
+from vla_ros.errors import Refused
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
+from vla_ros.nodes.output import HandedLog
 from vla_ros.robot.channels import gripper_channel, joint_channels
+from vla_ros.safety.supervisor import Supervisor
 from vla_ros.types import Command
 
 NS = 1_000_000_000
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 WANTED = "/wanted"
+# How an event of the supervisor is logged: severity, words, and whether at most once a second.
+EVENTS = {
+    "mode": ("info", "", False),
+    "lost": ("warning", "holding", False),
+    "fault": ("warning", "gave up", False),
+    "estop": ("error", "emergency stop", False),
+    "counted": ("warning", "noticed", True),
+}
 
 
 class CommandReport:
@@ -27,9 +39,11 @@ class CommandReport:
     commas; published when that changes, empty when nothing is changed any more.
     """
 
-    def __init__(self, node: Node, diagnostics: DiagnosticsPublisher) -> None:
+    def __init__(self, node: Node, diagnostics: DiagnosticsPublisher, log: HandedLog) -> None:
         self._node = node
         self._diagnostics = diagnostics
+        self._log = log
+        diagnostics.count("starved_ticks", 0)
         self._command = node.create_publisher(JointState, "vla/command", 10)
         self._intervention = node.create_publisher(String, "vla/intervention", LATCHED)
         self._source = node.create_publisher(String, "vla/control_source", LATCHED)
@@ -55,11 +69,33 @@ class CommandReport:
             self._last_words = told
             self._intervention.publish(String(data=", ".join(told)))
 
-    def source(self, source: str) -> None:
-        """Tell what decides the command, if that has changed."""
-        if source != self._last_source:
-            self._last_source = source
-            self._source.publish(String(data=source))
+    def changes(self, supervisor: Supervisor, now_ns: int) -> None:
+        """Tell what a tick changed."""
+        for event in supervisor.take_events():
+            if event.kind == "refused_chunk":
+                self.refused_chunk(Refused(event.reason, event.text))
+                continue
+            severity, words, sparsely = EVENTS[event.kind]
+            if event.kind == "mode":
+                self._log.say(severity, event.text)
+                continue
+            self._diagnostics.count(f"interventions.{event.reason}")
+            text = f"{words} ({event.reason}): {event.text}"
+            self._log.say(severity, text, once_per_s=event.reason if sparsely else "")
+        stamp, last_due = supervisor.chunk_stamp_ns, supervisor.last_due_ns
+        if stamp is not None and last_due is not None:
+            self._diagnostics.sample("chunk_age_ms", (now_ns - stamp) / 1e6)
+            self._diagnostics.sample("horizon_left_ms", (last_due - now_ns) / 1e6)
+            if last_due < now_ns:
+                self._diagnostics.count("starved_ticks")
+        if supervisor.source != self._last_source:
+            self._last_source = supervisor.source
+            self._source.publish(String(data=self._last_source))
+
+    def refused_chunk(self, refused: Refused) -> None:
+        """Tell of a chunk that was not taken. From any thread."""
+        self._diagnostics.count(f"refused_chunks.{refused.reason}")
+        self._log.say("warning", f"chunk refused ({refused.reason}): {refused}", once_per_s=refused.reason)
 
 
 def message(commands: Mapping[str, Command]) -> JointState:

@@ -134,7 +134,7 @@ class ControlNode(ManagedNode):
         if self._estopped:
             # Only a reset releases it, and configuring anew is none.
             self._estop.press(self._estopped)
-        self._report = CommandReport(self, self._diagnostics)
+        self._report = CommandReport(self, self._diagnostics, self._log)
         self._watchdogs = Watchdogs(self, self._arms, self._period_ns, self._log, self._diagnostics)
         chunks = raw_subscription(self, JointTrajectory, "vla/action_chunk", 10, self._on_chunk)
         self._release += [
@@ -260,7 +260,7 @@ class ControlNode(ManagedNode):
         try:
             chunk = from_cdr(cdr, self._supervisor.channels)
         except Refused as refused:
-            self._refused_chunk(refused.reason, str(refused))
+            self._report.refused_chunk(refused)
             return
         self._chunks.append(chunk)
         self._record("chunk_intake_ms", (time.perf_counter_ns() - begin) / 1e6)
@@ -285,11 +285,6 @@ class ControlNode(ManagedNode):
         if self._thread is not None:
             collect_young()
 
-    def _refused_chunk(self, reason: str, text: str) -> None:
-        assert self._diagnostics is not None
-        self._diagnostics.count(f"refused_chunks.{reason}")
-        self._log.say("warning", f"chunk refused ({reason}): {text}", once_per_s=reason)
-
     def _record(self, name: str, value: float) -> None:
         assert self._diagnostics is not None
         self._diagnostics.sample(name, value)
@@ -312,8 +307,7 @@ class ControlNode(ManagedNode):
         locked = steady_process()
         self._diagnostics.value("scheduling", scheduling)
         self._diagnostics.value("memory_locked", locked)
-        for counter in ("overruns", "starved_ticks"):
-            self._diagnostics.count(counter, 0)
+        self._diagnostics.count("overruns", 0)
         self._log.say(
             "info",
             f"commanding at {NS / self._period_ns:.0f} Hz, {scheduling}, memory "
@@ -349,7 +343,7 @@ class ControlNode(ManagedNode):
             try:
                 supervisor.add_chunk(self._chunks.popleft(), now_ns)
             except Refused as refused:
-                self._refused_chunk(refused.reason, str(refused))
+                self._report.refused_chunk(refused)
         while self._watchdogs.policy_gone:
             supervisor.lose("policy_gone", self._watchdogs.policy_gone.popleft(), now_ns)
         if self._watchdogs.no_driver:
@@ -359,7 +353,8 @@ class ControlNode(ManagedNode):
         for name, command in commands.items():
             self._arms[name].send(command)
         self._report.commands(commands)
-        self._tell(now_ns)
+        self._report.changes(supervisor, now_ns)
+        self._estopped = supervisor.estop_reason
 
     def _answer(self, request: _Request, now_ns: int) -> None:
         try:
@@ -372,33 +367,6 @@ class ControlNode(ManagedNode):
                 for arm in self._arms.values():
                     arm.forget_gripper()
         request.done.set()
-
-    def _tell(self, now_ns: int) -> None:
-        """Report what the tick changed."""
-        supervisor = self._supervisor
-        for event in supervisor.take_events():
-            if event.kind == "refused_chunk":
-                self._refused_chunk(event.reason, event.text)
-            elif event.kind in ("lost", "fault"):
-                assert self._diagnostics is not None
-                self._diagnostics.count(f"interventions.{event.reason}")
-                self._log.say("warning", f"holding ({event.reason}): {event.text}")
-            elif event.kind == "estop":
-                assert self._diagnostics is not None
-                self._diagnostics.count(f"interventions.{event.reason}")
-                self._log.say("error", f"emergency stop ({event.reason}): {event.text}")
-            else:
-                self._log.say("info", event.text)
-        self._estopped = supervisor.estop_reason
-        stamp, last_due = supervisor.chunk_stamp_ns, supervisor.last_due_ns
-        if stamp is not None and last_due is not None:
-            self._record("chunk_age_ms", (now_ns - stamp) / 1e6)
-            left_ns = last_due - now_ns
-            self._record("horizon_left_ms", left_ns / 1e6)
-            if left_ns < 0:
-                assert self._diagnostics is not None
-                self._diagnostics.count("starved_ticks")
-        self._report.source(supervisor.source)
 
 
 def main() -> int:
