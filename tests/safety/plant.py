@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from vla_ros.action.rotations import matrix_to_quaternion
-from vla_ros.action.schedule import Newest, Scheduler
+from vla_ros.action.schedule import Scheduler, make_scheduler
 from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
 from vla_ros.robot.config import Robot
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import load_robot, read_urdf
+from vla_ros.safety.intake import gripper_ranges
 from vla_ros.safety.supervisor import Event, Measured, Supervisor
 from vla_ros.types import ActionChunk, Command
 
@@ -24,13 +25,17 @@ JOINTS = (*joint_channels("arm", 7), gripper_channel("arm"))
 class Bench:
     """Ticks a Supervisor against a plant that follows its commands with a 40 ms lag."""
 
-    def __init__(self, scheduler: Scheduler | None = None, follows: bool = True) -> None:
-        self.robot: Robot = load_robot(FILE)
+    def __init__(self, mode: str = "newest", follows: bool = True, **safety: object) -> None:
+        """safety: keys of the YAML's safety block to be replaced."""
+        robot = load_robot(FILE)
+        self.robot: Robot = robot.model_copy(update={"safety": robot.safety.model_copy(update=safety)})
         arm = self.robot.arms["arm"]
         self.kinematics = Kinematics(read_urdf(FILE, arm), arm.joints, arm.base_frame, arm.tool_frame)
-        self.supervisor = Supervisor(self.robot, {"arm": self.kinematics}, scheduler or Newest())
+        scheduler: Scheduler = make_scheduler(mode, gripper_ranges(robot), interpolation="linear")
+        self.supervisor = Supervisor(self.robot, {"arm": self.kinematics}, scheduler)
         self.period_ns = round(1e9 / self.robot.control.rate_hz)
         self.now_ns = 1_700_000_000_000_000_000
+        self.steady_ns = 5_000_000_000
         self.q = np.array(arm.home)
         self.follows = follows
         self.states = True
@@ -45,12 +50,13 @@ class Bench:
         command = None
         for _ in range(count):
             self.now_ns += self.period_ns
+            self.steady_ns += self.period_ns
             if self.states:
                 self.states_stamp_ns = self.now_ns
             measured = {"arm": Measured(self.q.copy(), self.states_stamp_ns)}
             # Between two streams the driver holds; they may follow each other without a tick of silence.
             begins = not self.supervisor.live
-            command = self.supervisor.tick(self.now_ns, measured, self.now_ns).get("arm")
+            command = self.supervisor.tick(self.now_ns, measured, self.steady_ns).get("arm")
             self.commands.append(command)
             self.events += self.supervisor.take_events()
             if command is not None:

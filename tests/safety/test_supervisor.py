@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from tests.safety.plant import MS, TOOL, Bench
-from vla_ros.action.schedule import TemporalEnsemble
 from vla_ros.errors import Refused
 from vla_ros.safety import modes
 from vla_ros.safety.supervisor import channels_of
@@ -48,19 +47,20 @@ def test_the_command_is_what_is_due_when_it_acts() -> None:
     command = bench.tick(40)
     sent = bench.kinematics.forward(command.sent)[:3, 3]
     along = np.interp(command.acts_at_ns, chunk.due_ns, chunk.targets[:, 0])
-    assert command.acts_at_ns - command.stamp_ns == 40 * MS
+    assert command.acts_at_ns - command.stamp_ns == bench.supervisor.latencies_ns["arm"]
     assert sent[0] == pytest.approx(along, abs=1e-4)
 
 
 def test_chunks_that_stop_coming_end_in_a_hold_and_not_before_the_last_due_step() -> None:
     bench = following()
-    end = int(bench.supervisor._scheduler.last_due_ns())
+    end = int(bench.supervisor.last_due_ns)
     timeout = bench.robot.safety.chunk_timeout_ms * MS
-    latency = bench.supervisor.latency_ns
     while bench.supervisor.source == "policy":
-        bench.tick()
-    assert end + timeout <= bench.now_ns + latency <= end + timeout + 2 * bench.period_ns
-    assert bench.reasons()[-1] == "stale_chunk"
+        command = bench.tick()
+    # What is sent is reached one period before what was asked for last is due.
+    late = command.acts_at_ns + bench.period_ns - end - timeout
+    assert 0 < late <= bench.period_ns
+    assert bench.reasons()[-2:] == ["horizon", "stale_chunk"]
     resting = bench.tick(50).sent
     assert np.array_equal(bench.tick(50).sent, resting), "it goes on sending where it rests"
     bench.assert_limits()
@@ -130,8 +130,9 @@ def test_a_target_that_was_near_on_arrival_but_is_far_when_due_is_refused() -> N
     bench.start()
     chunk = bench.tool_chunk(rows=4, dt_ms=1000)
     bench.add(chunk)
-    bench.q = bench.q + 0.3
-    bench.tick(150)
+    for _ in range(150):
+        bench.q = bench.q + 0.002
+        bench.tick()
     assert bench.sent == []
     assert bench.reasons() == ["far"]
 
@@ -206,9 +207,11 @@ def test_an_arm_that_does_not_follow_is_not_driven_away_from() -> None:
     assert "not_following" in bench.reasons()
     assert np.max(np.abs(bench.sent[-1] - bench.q)) < 0.65
     bench.tick(50)
-    assert bench.supervisor.mode == modes.IDLE
-    with pytest.raises(Refused):
-        bench.add(bench.tool_chunk())
+    assert bench.supervisor.at_rest
+    assert bench.supervisor.mode == modes.ESTOP
+    assert bench.supervisor.estop_reason.startswith("not_following: arm: fr3_joint")
+    with pytest.raises(Refused, match="call reset first"):
+        bench.request("start")
 
 
 def test_stop_brakes_then_falls_silent_and_a_restart_shows_the_driver_no_step() -> None:
@@ -306,7 +309,7 @@ def test_tool_speed_is_kept() -> None:
     bench.start()
     safety = bench.robot.safety
     for sign in (1, -1, 1, -1):
-        bench.add(bench.tool_chunk((0.0, sign * 0.4, 0.0), rows=5))
+        bench.add(bench.tool_chunk((0.0, sign * 0.4, 0.0), rows=6))
         bench.tick(70)
     tool = np.array([bench.kinematics.forward(q)[:3, 3] for q in bench.sent])
     speed = np.linalg.norm(np.diff(tool, axis=0), axis=1) / 0.01
@@ -333,86 +336,6 @@ def test_every_mode_has_a_source_and_every_transition_ends_in_a_mode() -> None:
     for events in modes.TRANSITIONS.values():
         assert set(events.values()) <= set(modes.TRANSITIONS)
         assert {"stop", "reset", "estop"} <= set(events)
-
-
-def hostile_chunk(bench: Bench, rng: np.random.Generator):
-    """A chunk that begins near enough to be taken up more often than not, and then goes anywhere."""
-    low, high = np.array(bench.robot.arms["arm"].limits.position).T
-    dt = int(rng.integers(5, 300))
-    here = bench.sent[-1] if bench.sent else bench.q
-    kind = rng.integers(0, 6)
-    if kind == 0:
-        return bench.tool_chunk(rng.choice([0.0, 0.09, -0.09, -5.0], 3), dt_ms=dt)
-    if kind == 1:
-        return bench.tool_chunk(rng.choice([np.nan, np.inf, 1e300], 3), dt_ms=dt)
-    if kind == 2:
-        bad = np.full((4, 7), rng.choice([np.nan, np.inf, -np.inf, 1e300]))
-        return bench.joint_chunk(np.concatenate([[here, here], bad]) if rng.random() < 0.5 else bad, dt)
-    if kind == 3:
-        return bench.joint_chunk(rng.uniform(low - 3, high + 3, (6, 7)), dt)
-    if kind == 4:
-        away = rng.choice([low - 9, high + 9, low, high], (5,))
-        return bench.joint_chunk(np.concatenate([[here, here], away]), dt)
-    tool = bench.tool_chunk((0, 0, 0), rows=6, dt_ms=dt)
-    tool.targets[2:, :3] += rng.choice([-2.0, 0.0, 0.3, 2.0], (4, 3))
-    tool.targets[3:, 3:7] = rng.normal(size=4)
-    tool.targets[3:, 3:7] /= np.linalg.norm(tool.targets[3, 3:7])
-    return tool
-
-
-def hostile_act(bench: Bench, rng: np.random.Generator) -> None:
-    """One act between ticks, through the same doors as the node uses."""
-    act = rng.integers(0, 100)
-    if act < 80:
-        bench.add(hostile_chunk(bench, rng))
-    elif act < 90:
-        bench.request(rng.choice(["stop", "reset", "home", "estop", "start"]))
-    elif act < 94:
-        bench.states = not bench.states
-    elif act < 96:
-        bench.follows = not bench.follows
-    else:
-        bench.q = bench.q + rng.normal(0, 0.002, 7)
-
-
-# Fewer ticks would not be the claim.
-TICKS = 50_000
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_no_command_ever_breaks_a_limit() -> None:
-    """50,000 ticks of hostile chunks and requests. Between two command streams the driver holds what was
-    sent last, and the next begins there or, after a reset, at the measured state: streams are checked one
-    by one."""
-    bench = Bench(TemporalEnsemble(0.01, {"arm/gripper": (0.0, 0.08)}))
-    rng = np.random.default_rng(7)
-    home = bench.q.copy()
-    refused: dict[str, int] = {}
-    for tick in range(TICKS):
-        try:
-            if rng.random() < 0.1:
-                hostile_act(bench, rng)
-            if bench.supervisor.mode in (modes.IDLE, modes.ESTOP) and tick % 50 == 0:
-                bench.states = True
-                bench.request("reset" if bench.supervisor.mode == modes.ESTOP else "start")
-        except Refused as error:
-            refused[error.reason] = refused.get(error.reason, 0) + 1
-        command = bench.tick()
-        if command is not None:
-            assert np.all(np.isfinite(command.sent))
-        elif rng.random() < 0.01:
-            bench.q = home + rng.normal(0, 0.2, 7)
-    bench.assert_limits()
-    # It was a test of moving, and every door was tried.
-    moving = [command for command in bench.commands if command is not None and command.source == "policy"]
-    assert len(moving) > TICKS / 6
-    assert {word for command in moving for word in command.interventions} >= {
-        "position", "velocity", "acceleration", "tool_speed", "workspace", "workspace_stop", "unreachable",
-        "nan",
-    }  # fmt: skip
-    assert {"far", "not_started", "joint_states"} <= set(refused)
-    assert {"stale_chunk", "joint_states", "not_following", "rest"} <= set(bench.reasons())
 
 
 def test_channels_of_a_robot() -> None:

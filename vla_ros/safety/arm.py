@@ -3,6 +3,7 @@ limits. No target and no order of calls makes it send a step that breaks a limit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from vla_ros.action.rotations import quaternion_to_matrix
 from vla_ros.errors import KinematicsError
 from vla_ros.robot.config import Arm, Safety
 from vla_ros.safety.limits import JointLimiter, Step, ToolSpeed, into_box, outside_box
-from vla_ros.types import FloatArray
+from vla_ros.types import FloatArray, Motion
 
 # The path between two targets inside the box may bulge out of it; this far is let pass, m.
 BOX_TOLERANCE = 0.005
@@ -66,18 +67,29 @@ class ArmKinematics(Protocol):
 
 
 @dataclass(frozen=True)
+class Proposal:
+    """A tick that can be taken: the step, the joints that were wanted (float64 [J] rad), and the words for
+    what keeps the step from going there."""
+
+    step: Step
+    wanted: FloatArray
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Sent:
-    """wanted: joints asked for, sent: joints sent, float64 [J] rad; interventions: what changed them."""
+    """wanted: joints asked for, float64 [J] rad; motion: what is sent; interventions: what changed them."""
 
     wanted: FloatArray
-    sent: FloatArray
+    motion: Motion
     interventions: tuple[str, ...]
 
 
 class ArmFollower:
     """Keeps the state of one arm's command stream.
 
-    `live` is whether a command stream runs; before `begin` and after `end` nothing may be sent.
+    `live` is whether a command stream runs; before `begin` and after `end` nothing may be sent. One tick is
+    `tick`, one of the `propose`s, and `commit` or `brake`.
     """
 
     def __init__(self, arm: Arm, safety: Safety, kinematics: ArmKinematics, period_s: float) -> None:
@@ -87,12 +99,15 @@ class ArmFollower:
         self._limiter = JointLimiter(arm.limits, period_s)
         self._tool = ToolSpeed(safety.tool_speed, safety.tool_rotation_speed)
         self._home = np.array(arm.home, dtype=np.float64)
+        self._goes_on = arm.driver == "joint_trajectory"
+        self._growth = period_s / max(safety.soft_start_s, period_s)
         self._last_sent: FloatArray | None = None
         self._wanted: FloatArray | None = None
+        self._periods = 1
 
     @property
     def q(self) -> FloatArray:
-        """The joint positions sent last, rad [J]."""
+        """The newest control point, rad [J]: what is sent lies within a period of it."""
         return self._limiter.q
 
     @property
@@ -111,6 +126,11 @@ class ArmFollower:
         self._wanted = None
         self.live = True
 
+    def soft_start(self) -> None:
+        """Let the velocity limits grow from a small share of them again, where the arm rests."""
+        if self._limiter.at_rest:
+            self._limiter.scale = self._growth
+
     def end(self) -> None:
         """Close the command stream."""
         self.live = False
@@ -120,20 +140,29 @@ class ArmFollower:
         if not self.live:
             self._last_sent = None
 
-    def follow_pose(self, target: FloatArray) -> Sent:
-        """One tick towards a tool pose [7]: x y z m, quaternion xyzw, base frame."""
-        if not np.all(np.isfinite(target)) or not np.any(target[3:]):
+    def tick(self, steady_ns: int) -> int:
+        """Begin a tick, at a monotonic time; returns how many were missed before it. In those the driver went
+        on to rest, or stood still if it only ever knows one position."""
+        missed = self._limiter.tick(steady_ns)
+        if missed and not self._goes_on and self._last_sent is not None:
+            self._limiter.reset(self._last_sent)
+        self._periods = 1 + missed
+        return missed
+
+    def propose_pose(self, target: FloatArray) -> Proposal:
+        """Towards a tool pose [7]: x y z m, quaternion xyzw, base frame."""
+        if not np.isfinite(target).all() or not target[3:].any():
             return self._unusable([])
         pose = np.eye(4)
         pose[:3, :3] = quaternion_to_matrix(target[3:])
         pose[:3, 3] = into_box(target[:3], self._safety.workspace)
         words = ["workspace"] if np.any(pose[:3, 3] != target[:3]) else []
-        return self._follow_tool(pose, words)
+        return self._towards_tool(pose, words)
 
-    def follow_joints(self, target: FloatArray) -> Sent:
-        """One tick towards joints [J], rad. A target whose tool pose lies outside the workspace is
-        replaced by the nearest pose inside."""
-        if not np.all(np.isfinite(target)):
+    def propose_joints(self, target: FloatArray) -> Proposal:
+        """Towards joints [J], rad. A target whose tool pose lies outside the workspace is replaced by the
+        nearest pose inside."""
+        if not np.isfinite(target).all():
             return self._unusable([])
         limited = np.clip(target, self._limiter.lower, self._limiter.upper)
         pose = self._kinematics.forward(limited)
@@ -141,15 +170,37 @@ class ArmFollower:
         if np.any(inside != pose[:3, 3]):
             pose[:3, 3] = inside
             words = ["workspace"] if np.array_equal(limited, target) else ["position", "workspace"]
-            return self._follow_tool(pose, words)
-        return self._advance(target, [])
+            return self._towards_tool(pose, words)
+        return self._towards(target, [])
 
-    def hold(self) -> Sent:
-        """One tick of slowing down, and then of staying where the arm came to rest."""
+    def propose_hold(self) -> Proposal:
+        """Slowing down, and then staying where the arm came to rest."""
         self._wanted = None
-        return self._send(self._limiter.plan_stop(), self._limiter.q, [])
+        return Proposal(self._limiter.plan_stop(), self._limiter.q, ())
 
-    def _follow_tool(self, pose: FloatArray, words: list[str]) -> Sent:
+    def way(self, proposal: Proposal) -> FloatArray:
+        """Control points from a proposal's step until the arm has braked to rest after it, [K, J]."""
+        return self._limiter.way_to_rest(proposal.step)
+
+    def braking(self) -> FloatArray:
+        """Control points from a braking step on, [K, J]."""
+        return self._limiter.way_to_rest(self._limiter.plan_stop())
+
+    def commit(self, proposal: Proposal) -> Sent:
+        """Take a proposal's step."""
+        limiter = self._limiter
+        limiter.commit(proposal.step)
+        limiter.scale = min(limiter.scale + self._growth, 1.0)
+        motion = limiter.motion()
+        self._last_sent = motion.q[0]
+        return Sent(np.array(proposal.wanted), motion, tuple(dict.fromkeys(proposal.words)))
+
+    def brake(self, proposal: Proposal, words: Sequence[str]) -> Sent:
+        """Brake instead of taking a proposal's step; words: why."""
+        self._wanted = None
+        return self.commit(Proposal(self._limiter.plan_stop(), proposal.wanted, (*proposal.words, *words)))
+
+    def _towards_tool(self, pose: FloatArray, words: list[str]) -> Proposal:
         limiter = self._limiter
         try:
             # The posture keeps the elbow of a redundant arm from wandering off over a long run.
@@ -158,23 +209,26 @@ class ArmFollower:
             return self._unusable(words)
         if solution.position_error > REACHED_POSITION or solution.rotation_error > REACHED_ROTATION:
             words.append("unreachable")
-        return self._advance(solution.q, words)
+        return self._towards(solution.q, words)
 
-    def _advance(self, target: FloatArray, words: list[str]) -> Sent:
+    def _towards(self, target: FloatArray, words: list[str]) -> Proposal:
         limiter = self._limiter
         before = target if self._wanted is None else self._wanted
         self._wanted = target
         step = limiter.plan(
             target,
-            (target - before) / limiter.period_s,
+            (target - before) / (self._periods * limiter.period_s),
             self._kinematics.jacobian(limiter.q),
             self._tool,
         )
-        words = [*words, *step.limits]
+        limits = step.limits
+        if limiter.scale < 1.0:
+            limits = tuple("soft_start" if word == "velocity" else word for word in limits)
+        words = [*words, *limits]
         if self._leaves_box(step):
             words.append("workspace_stop")
             step = limiter.plan_stop()
-        return self._send(step, target, words)
+        return Proposal(step, target, tuple(words))
 
     def _leaves_box(self, step: Step) -> bool:
         """Whether the tool would come to rest outside the box, and further out than it is."""
@@ -185,11 +239,6 @@ class ArmFollower:
             return False
         return rests > outside_box(self._kinematics.forward(limiter.q)[:3, 3], box)
 
-    def _unusable(self, words: list[str]) -> Sent:
+    def _unusable(self, words: list[str]) -> Proposal:
         self._wanted = None
-        return self._send(self._limiter.plan_stop(), self._limiter.q, [*words, "nan"])
-
-    def _send(self, step: Step, wanted: FloatArray, words: list[str]) -> Sent:
-        self._limiter.commit(step)
-        self._last_sent = step.q
-        return Sent(wanted=np.array(wanted), sent=np.array(step.q), interventions=tuple(dict.fromkeys(words)))
+        return Proposal(self._limiter.plan_stop(), self._limiter.q, (*words, "nan"))

@@ -4,8 +4,10 @@ A `Supervisor` is called from one thread only. It takes requests (start, stop, r
 between ticks, and at each tick turns the wanted target into commands, or into a hold. Its modes are those of
 `vla_ros.safety.modes`.
 
-What made it lose the policy (chunks ran out, joint states are late, the arm does not follow) is reported in
-`events`. Taking up a target, the first time and after each hold, is allowed only near the measured state.
+Where something that is needed is lost, the arms are brought to a hold and it goes on by itself once there is
+a target again that may be taken up; only an arm that does not follow its commands though it says where it is
+has to be looked at by a person, and is an emergency stop. Either is reported in `events`. Taking up a target,
+the first time and after each hold, is allowed only near the measured state.
 """
 
 from __future__ import annotations
@@ -15,22 +17,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla_ros.action.schedule import Scheduler, Target, make_scheduler
+from vla_ros.action.schedule import Scheduler, Target
 from vla_ros.errors import Refused
-from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
 from vla_ros.robot.config import Robot
-from vla_ros.safety.arm import ArmFollower, ArmKinematics, Sent
+from vla_ros.robot.geometry import Geometry
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.arm import ArmFollower, Proposal, Sent
+from vla_ros.safety.clearance import Clearance
+from vla_ros.safety.clock import ClockWatch
+from vla_ros.safety.gripper import GripperLimiter
 from vla_ros.safety.home import HomePath
+from vla_ros.safety.intake import channels_of, check_channels, check_times, first_target, parts
+from vla_ros.safety.joints import Measured
 from vla_ros.safety.modes import ESTOP, HOMING, IDLE, POLICY, SOURCES, STOPPING, TRANSITIONS, WAITING
-from vla_ros.safety.watch import (
-    CLOCK_AHEAD_NS,
-    MS,
-    check_near_joints,
-    check_near_pose,
-    chunks_ran_out,
-    joint_states_fresh,
-)
-from vla_ros.types import ActionChunk, Command, FloatArray, Motion
+from vla_ros.safety.senses import Senses
+from vla_ros.safety.watch import MS, check_near_joints, check_near_pose, chunks_ran_out
+from vla_ros.types import ActionChunk, Command
+
+__all__ = ["Event", "Measured", "Supervisor", "channels_of"]
 
 # Home is reached within this, rad.
 HOME_TOLERANCE = 2e-3
@@ -38,19 +42,16 @@ HOME_TOLERANCE = 2e-3
 HOME_PATIENCE_NS = 3000 * MS
 # For so many ticks the resting position is still sent after a stop, so that a lost message does not matter.
 REST_TICKS = 20
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One arm's joint states: positions float64 [J] rad in the order of the YAML, and their stamp."""
-
-    q: FloatArray
-    stamp_ns: int
+# A loop that has not ticked for this long was not late but stopped: what is due then was not looked at.
+STALLED_NS = 200 * MS
+# What concerns the policy alone, and does not keep an arm from going home.
+POLICYS = ("policy_gone", "stale_chunk")
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something worth counting and telling: `kind` is "refused_chunk", "lost", "fault" or "mode"."""
+    """Something worth counting and telling: `kind` is "refused_chunk", "lost" (a hold), "estop", "fault"
+    (home was not reached), "counted" (nothing else follows from it) or "mode"."""
 
     kind: str
     reason: str
@@ -61,30 +62,43 @@ class Supervisor:
     """The control loop's rules for all arms of a robot. Not thread-safe.
 
     kinematics: {arm: its kinematics}; scheduler: what turns chunks into targets.
+
+    hold_reason: "reason: text" of what was lost, while it keeps the arms from following; "" otherwise.
+    estop_reason: why, while the emergency stop is latched; "" otherwise.
     """
 
-    def __init__(self, robot: Robot, kinematics: Mapping[str, ArmKinematics], scheduler: Scheduler) -> None:
+    def __init__(self, robot: Robot, kinematics: Mapping[str, Kinematics], scheduler: Scheduler) -> None:
         self.mode = IDLE
         self.channels = channels_of(robot)
+        self.estop_reason = ""
+        self.hold_reason = ""
         self._robot = robot
         self._scheduler = scheduler
         self._kinematics = kinematics
         period_s = 1.0 / robot.control.rate_hz
+        self._period_ns = round(1e9 / robot.control.rate_hz)
         self._arms = {
             name: ArmFollower(arm, robot.safety, kinematics[name], period_s)
             for name, arm in robot.arms.items()
         }
-        # Arms act at the same moment only where their latencies agree; the slowest one decides.
-        self.latency_ns = int(max(arm.actuation_latency_ms for arm in robot.arms.values()) * MS)
-        self.estop_reason = ""
-        self.hold_reason = ""
+        self._grippers = {
+            name: GripperLimiter(arm.gripper, period_s)
+            for name, arm in robot.arms.items()
+            if arm.gripper is not None
+        }
+        self._gripper_wanted: dict[str, float] = {}
+        self._clearance = Clearance(Geometry(robot, kinematics))
+        self._senses = Senses(robot)
+        self._clock = ClockWatch()
         self._events: list[Event] = []
-        self._measured: dict[str, Measured] = {}
         self._now_ns = 0
+        self._steady_ns: int | None = None
+        self._asked_ns = 0
         self._started_ns = 0
         self._target: Target | None = None
+        self._last_due_ns: int | None = None
+        self._ran_out = False
         self._far_reported: int | None = None
-        self._gripper: dict[str, float] = {}
         self._home: HomePath | None = None
         self._rested = 0
 
@@ -111,13 +125,14 @@ class Supervisor:
 
     @property
     def last_due_ns(self) -> int | None:
-        """When the last step of the chunks in hand is due, None without any."""
-        return self._scheduler.last_due_ns()
+        """When the last step of the chunks followed is, or was, due; None before the first one and after they
+        were forgotten."""
+        return self._last_due_ns
 
     @property
     def latencies_ns(self) -> Mapping[str, int]:
-        """{arm: actuation latency, ns}."""
-        return {name: self.latency_ns for name in self._arms}
+        """{arm: actuation latency as measured, ns}."""
+        return self._senses.latencies_ns
 
     def take_events(self) -> list[Event]:
         """Events since the last call."""
@@ -130,7 +145,8 @@ class Supervisor:
         if self.mode in (WAITING, POLICY):
             self._forget_chunks(now_ns)
             self.hold_reason = f"{reason}: {text}"
-        self._step("lost", reason, text)
+        if self.mode != HOMING or reason not in POLICYS:
+            self._step("lost", reason, text)
 
     def request(self, what: str, now_ns: int, reason: str = "") -> str:
         """Serve "start", "stop", "reset", "home" or "estop"; returns what happens, for people.
@@ -143,7 +159,9 @@ class Supervisor:
             hint = " call reset first" if self.mode == ESTOP else " stop first"
             raise Refused(self.mode, f"{what} is not possible in mode '{self.mode}':{hint}")
         if what in ("start", "home"):
-            self._require_joint_states(what, now_ns)
+            stale = self._senses.stale(now_ns)
+            if stale:
+                raise Refused("joint_states", f"cannot {what}: {stale}")
         if what == "start" and self.mode == POLICY:
             return "already started"
         before = self.mode
@@ -151,9 +169,14 @@ class Supervisor:
         self.estop_reason = (self.estop_reason or reason or "requested") if self.mode == ESTOP else ""
         self.hold_reason = ""
         self._forget_chunks(now_ns)
+        if what in ("start", "reset"):
+            for gripper in self._grippers.values():
+                gripper.forget()
+            self._gripper_wanted = {}
         if what == "reset":
             for follower in self._arms.values():
                 follower.forget()
+            self._senses.forget()
         self._home = None
         return {
             "start": "started; waiting for a chunk near the measured state",
@@ -170,86 +193,104 @@ class Supervisor:
         "future", "late" (every step is past due), "channels" (an arm only partly named) or "far"."""
         if self.mode not in (WAITING, POLICY):
             raise Refused("not_started", f"a chunk arrived in mode '{self.mode}'")
-        if chunk.stamp_ns < self._started_ns:
-            raise Refused("old", "the chunk was computed from an observation before the last start or reset")
-        if chunk.stamp_ns - now_ns > CLOCK_AHEAD_NS:
-            ahead = (chunk.stamp_ns - now_ns) / 1e9
-            raise Refused("future", f"the chunk's stamp is {ahead:.3f} s ahead of this node's clock")
-        acts_ns = now_ns + self.latency_ns
-        if chunk.due_ns[-1] < acts_ns:
-            late = (acts_ns - chunk.due_ns[-1]) / 1e9
-            raise Refused(
-                "late", f"every step of the chunk is past due, by {late:.3f} s: inference is slower than "
-                "the chunk's horizon",
-            )  # fmt: skip
-        self._check_channels(chunk.channels)
-        ranges = {
-            gripper_channel(name): arm.gripper.width
-            for name, arm in self._robot.arms.items()
-            if arm.gripper is not None
-        }
-        alone = make_scheduler("newest", ranges, interpolation="linear")
-        alone.add(chunk, now_ns)
-        first = alone.sample(max(acts_ns, int(chunk.due_ns[0])))
-        if first is not None:
-            self._check_near(first)
+        acts_ns = now_ns + self._senses.ahead_ns
+        timed = self._scheduler.timed(chunk, now_ns)
+        check_times(timed, self._started_ns, now_ns, acts_ns)
+        check_channels(self._robot, chunk.channels)
+        self._check_near(first_target(self._robot, timed, acts_ns))
         self._scheduler.add(chunk, now_ns)
 
     def tick(self, now_ns: int, measured: Mapping[str, Measured], steady_ns: int) -> dict[str, Command]:
         """One control period: {arm: its command}; empty where nothing may be sent.
 
-        measured: {arm: newest joint states}, an arm without any is left out. steady_ns: a monotonic clock.
-        Call at the YAML's rate.
+        now_ns: ROS clock; measured: {arm: newest joint states}, an arm without any is left out. steady_ns: a
+        monotonic clock, by which the driver goes on with what it was sent. Call at the YAML's rate.
         """
-        if now_ns < self._now_ns - CLOCK_AHEAD_NS:
-            # Simulated time was set back: what is due and what is stale has lost its meaning.
-            self._forget_chunks(now_ns)
-            self._step("lost", "clock", "the clock jumped back")
         self._now_ns = now_ns
-        self._measured = dict(measured)
+        self._look_at_time(now_ns, steady_ns)
+        live = [name for name, follower in self._arms.items() if follower.live]
+        for wrong in self._senses.take(measured, live):
+            self._events.append(Event("counted", "glitch", f"{wrong}; not taken"))
         self._watch_joints(now_ns)
-        acts_ns = now_ns + self.latency_ns
+        acts_ns = now_ns + self._senses.ahead_ns
+        # One period later than the command acts: see `vla_ros.safety.limits` about knots. Schedulers are not
+        # asked for times before those they were asked for.
+        self._asked_ns = max(self._asked_ns, acts_ns + self._period_ns)
         if self.mode == WAITING:
-            self._try_to_engage(acts_ns)
+            self._try_to_engage(self._asked_ns)
         elif self.mode == POLICY:
-            self._next_target(acts_ns)
+            self._next_target(self._asked_ns)
         elif self.mode == HOMING and self._home is None:
             self._set_off_for_home(now_ns)
-        sent = {name: self._advance(name) for name, follower in self._arms.items() if follower.live}
         commands = {
-            name: Command(
-                stamp_ns=now_ns,
-                acts_at_ns=acts_ns,
-                source=self.source,
-                wanted=result.wanted,
-                motion=self._motion(result.sent),
-                gripper=self._gripper.get(name),
-                gripper_wanted=self._gripper.get(name),
-                interventions=result.interventions,
-            )
-            for name, result in sent.items()
+            name: self._command(name, sent, now_ns, acts_ns) for name, sent in self._advance().items()
         }
         self._after(now_ns)
         return commands
 
-    def _motion(self, sent: FloatArray) -> Motion:
-        still = np.zeros((2, len(sent)))
-        after_s = np.array([1.0, 2.0]) / self._robot.control.rate_hz
-        return Motion(after_s, np.vstack([sent, sent]), still, still)
+    def _look_at_time(self, now_ns: int, steady_ns: int) -> None:
+        wrong = self._clock.look(now_ns, steady_ns)
+        if wrong:
+            # What is due and what is stale has lost its meaning.
+            self._senses.forget()
+            self.lose("clock", wrong, now_ns)
+            self._forget_chunks(now_ns)
+        for follower in self._arms.values():
+            if follower.live:
+                follower.tick(steady_ns)
+        if self._steady_ns is not None and self.live:
+            silent_ns = steady_ns - self._steady_ns
+            if silent_ns > max(STALLED_NS, 2 * self._period_ns):
+                self._senses.interrupt()
+                self._step("lost", "stalled", f"the control loop stood still for {silent_ns / 1e9:.3f} s")
+        self._steady_ns = steady_ns
 
-    def _advance(self, name: str) -> Sent:
+    def _advance(self) -> dict[str, Sent]:
+        """This tick's steps of all live arms, as far as they keep clear of boxes and of each other."""
+        proposals = {name: self._propose(name) for name, follower in self._arms.items() if follower.live}
+        if not proposals:
+            return {}
+        # Streams of all arms begin and end together, but an arm without one stands where it is measured.
+        now = {name: follower.q for name, follower in self._arms.items() if follower.live}
+        ways = {name: self._arms[name].way(proposal) for name, proposal in proposals.items()}
+        blocked = self._clearance.blocked(now, ways, lambda name: self._arms[name].braking())
+        return {
+            name: self._arms[name].brake(proposal, blocked[name])
+            if name in blocked
+            else self._arms[name].commit(proposal)
+            for name, proposal in proposals.items()
+        }
+
+    def _propose(self, name: str) -> Proposal:
         follower = self._arms[name]
         if self.mode == HOMING and self._home is not None:
-            return follower.follow_joints(self._home.at(name, self._now_ns))
+            return follower.propose_joints(self._home.at(name, self._now_ns))
         if self.mode == POLICY and self._target is not None:
-            pose, joints, gripper = _parts(self._target, name, len(self._robot.arms[name].joints))
+            pose, joints, gripper = parts(self._target, name, len(self._robot.arms[name].joints))
             if gripper is not None:
-                self._gripper[name] = gripper
+                self._gripper_wanted[name] = gripper
             if pose is not None:
-                return follower.follow_pose(pose)
+                return follower.propose_pose(pose)
             if joints is not None:
-                return follower.follow_joints(joints)
-        return follower.hold()
+                return follower.propose_joints(joints)
+        return follower.propose_hold()
+
+    def _command(self, name: str, sent: Sent, now_ns: int, acts_ns: int) -> Command:
+        words = sent.interventions
+        gripper, wanted = self._grippers.get(name), self._gripper_wanted.get(name)
+        if gripper is not None and wanted is not None and self.mode == POLICY:
+            words = tuple(dict.fromkeys((*words, *gripper.follow(wanted))))
+        self._senses.sent(name, now_ns, sent.motion.q[0])
+        return Command(
+            stamp_ns=now_ns,
+            acts_at_ns=acts_ns,
+            source=self.source,
+            wanted=sent.wanted,
+            motion=sent.motion,
+            gripper=gripper.width if gripper is not None else None,
+            gripper_wanted=wanted,
+            interventions=words,
+        )
 
     def _after(self, now_ns: int) -> None:
         """Transitions that depend on where the arms have got to."""
@@ -261,7 +302,7 @@ class Supervisor:
             if self._home.over_for(now_ns) >= 0 and distance <= HOME_TOLERANCE:
                 self._step("arrived", "home", "home is reached")
             elif self._home.over_for(now_ns) > HOME_PATIENCE_NS:
-                self._step("lost", "home_blocked", f"home is not reached: {distance:.3f} rad are left")
+                self._step("fault", "home_blocked", f"home is not reached: {distance:.3f} rad are left")
         if self.mode == STOPPING and all(follower.at_rest for follower in self._arms.values()):
             # Counted and not timed: simulated time may stand still.
             self._rested += 1
@@ -269,33 +310,33 @@ class Supervisor:
                 self._step("rested", "rest", "at rest")
                 for follower in self._arms.values():
                     follower.end()
+                self._senses.interrupt()
         else:
             self._rested = 0
 
     def _watch_joints(self, now_ns: int) -> None:
         if self.mode not in (POLICY, HOMING):
             return
-        safety = self._robot.safety
+        stale = self._senses.stale(now_ns)
+        if stale:
+            self._step("lost", "joint_states", stale)
+            return
+        most = self._robot.safety.first_command_joint
         for name, follower in self._arms.items():
-            newest = self._measured.get(name)
-            stamp = newest.stamp_ns if newest is not None else None
-            if newest is None or not joint_states_fresh(stamp, now_ns, safety):
-                self._step("lost", "joint_states", f"{name}: {_age_text(stamp, now_ns)}")
-                return
-            apart = np.abs(newest.q - follower.q)
-            if follower.live and not np.all(apart <= safety.first_command_joint):
+            apart = np.abs(self._senses.measured[name].q - follower.q)
+            if follower.live and not np.all(apart <= most):
                 joint = self._robot.arms[name].joints[int(np.argmax(apart))]
-                self._step(
-                    "fault",
-                    "not_following",
-                    f"{name}: {joint} is {apart.max():.3f} rad from its command; is the driver listening? "
-                    "Start again when it is",
+                text = (
+                    f"{name}: {joint} is {apart.max():.3f} rad from its command though joint states come; is "
+                    "the driver listening, or something in the way? Reset and start again when it is mended"
                 )
+                self._events.append(Event("estop", "not_following", text))
+                self.request("estop", now_ns, f"not_following: {text}")
                 return
 
-    def _try_to_engage(self, acts_ns: int) -> None:
-        target = self._scheduler.sample(acts_ns)
-        if target is None or not self._all_fresh():
+    def _try_to_engage(self, time_ns: int) -> None:
+        target = self._scheduler.sample(time_ns)
+        if target is None or self._senses.jumping or self._senses.stale(self._now_ns):
             return
         try:
             self._check_near(target)
@@ -304,24 +345,37 @@ class Supervisor:
             if self._far_reported != target.stamp_ns:
                 self._far_reported = target.stamp_ns
                 self._events.append(Event("refused_chunk", refused.reason, str(refused)))
-            self._scheduler.clear()
+            self._clear_scheduler()
             return
-        for name, follower in self._arms.items():
-            follower.begin(self._measured[name].q)
-        self._target = target
+        self._begin()
+        self._follow(target)
         self._step("engaged", "policy", "following the policy")
 
-    def _next_target(self, acts_ns: int) -> None:
-        target = self._scheduler.sample(acts_ns)
+    def _begin(self) -> None:
+        for name, follower in self._arms.items():
+            follower.begin(self._senses.measured[name].q)
+            follower.soft_start()
+
+    def _next_target(self, time_ns: int) -> None:
+        target = self._scheduler.sample(time_ns)
         if target is not None:
-            self._target = target
-        elif chunks_ran_out(self._scheduler.last_due_ns(), acts_ns, self._robot.safety):
+            self._follow(target)
+            return
+        if not self._ran_out:
+            # The last target is gone to within the limits, and that is where the arm stops.
+            self._ran_out = True
+            self._events.append(Event("counted", "horizon", "the chunks in hand came to their end"))
+        if chunks_ran_out(self._last_due_ns, time_ns, self._robot.safety):
             timeout = self._robot.safety.chunk_timeout_ms
             self._step("lost", "stale_chunk", f"no chunk reaches further than {timeout:.0f} ms ago")
 
+    def _follow(self, target: Target) -> None:
+        self._target = target
+        self._last_due_ns = self._scheduler.last_due_ns()
+        self._ran_out = False
+
     def _set_off_for_home(self, now_ns: int) -> None:
-        for name, follower in self._arms.items():
-            follower.begin(self._measured[name].q)
+        self._begin()
         begin = {name: follower.q.copy() for name, follower in self._arms.items()}
         self._home = HomePath(begin, self._robot, now_ns)
 
@@ -330,13 +384,13 @@ class Supervisor:
         otherwise near the measured state, and without one it is refused too."""
         safety = self._robot.safety
         for name, arm in self._robot.arms.items():
-            pose, joints, _ = _parts(target, name, len(arm.joints))
+            pose, joints, _ = parts(target, name, len(arm.joints))
             if pose is None and joints is None:
                 continue
             if self.mode == POLICY:
                 reference, what = self._arms[name].q, "the command being sent"
             else:
-                newest = self._measured.get(name)
+                newest = self._senses.measured.get(name)
                 if newest is None:
                     raise Refused("far", f"{name}: no joint states to compare the target with")
                 reference, what = newest.q, "the measured state"
@@ -345,38 +399,15 @@ class Supervisor:
             if pose is not None:
                 check_near_pose(pose, self._kinematics[name].forward(reference), safety, what)
 
-    def _check_channels(self, channels: tuple[str, ...]) -> None:
-        for name, arm in self._robot.arms.items():
-            for group in (joint_channels(name, len(arm.joints)), tool_channels(name)):
-                some = [channel for channel in group if channel in channels]
-                if some and len(some) != len(group):
-                    missing = [channel for channel in group if channel not in channels]
-                    raise Refused("channels", f"the chunk has {some} but not {missing}")
-            if joint_channels(name, 1)[0] in channels and tool_channels(name)[0] in channels:
-                raise Refused("channels", f"the chunk has both joint and tool targets for {name}")
-
-    def _require_joint_states(self, what: str, now_ns: int) -> None:
-        for name in self._arms:
-            newest = self._measured.get(name)
-            stamp = newest.stamp_ns if newest is not None else None
-            if not joint_states_fresh(stamp, now_ns, self._robot.safety):
-                text = _age_text(stamp, now_ns)
-                topic = self._robot.arms[name].states.topic
-                raise Refused("joint_states", f"cannot {what}: {name}: {text}; is {topic} being published?")
-
-    def _all_fresh(self) -> bool:
-        return all(
-            name in self._measured
-            and joint_states_fresh(self._measured[name].stamp_ns, self._now_ns, self._robot.safety)
-            for name in self._arms
-        )
-
     def _forget_chunks(self, now_ns: int) -> None:
-        self._scheduler.clear()
-        self._target = None
+        self._clear_scheduler()
+        self._target = self._last_due_ns = None
         self._started_ns = now_ns
         self._far_reported = None
-        self._gripper = {}
+
+    def _clear_scheduler(self) -> None:
+        self._scheduler.clear()
+        self._asked_ns = 0
 
     def _step(self, event: str, reason: str, text: str) -> None:
         if event not in TRANSITIONS[self.mode]:
@@ -392,37 +423,3 @@ class Supervisor:
         self._rested = 0
         if self.mode != HOMING:
             self._home = None
-
-
-def channels_of(robot: Robot) -> frozenset[str]:
-    """Every channel that a chunk for this robot may name."""
-    channels: set[str] = set()
-    for name, arm in robot.arms.items():
-        channels |= {*joint_channels(name, len(arm.joints)), *tool_channels(name)}
-        if arm.gripper is not None:
-            channels.add(gripper_channel(name))
-    return frozenset(channels)
-
-
-def _parts(
-    target: Target, arm: str, joints: int
-) -> tuple[FloatArray | None, FloatArray | None, float | None]:
-    """(tool pose [7], joints [J], gripper width) of one arm in a target; None for what it does not name."""
-    column = {name: index for index, name in enumerate(target.channels)}
-
-    def pick(names: tuple[str, ...]) -> FloatArray | None:
-        return target.values[[column[name] for name in names]] if names[0] in column else None
-
-    width = pick((gripper_channel(arm),))
-    return (
-        pick(tool_channels(arm)),
-        pick(joint_channels(arm, joints)),
-        None if width is None else float(width[0]),
-    )
-
-
-def _age_text(stamp_ns: int | None, now_ns: int) -> str:
-    if stamp_ns is None:
-        return "no joint states have arrived"
-    age = (now_ns - stamp_ns) / 1e6
-    return f"the newest joint states are {age:.0f} ms old"

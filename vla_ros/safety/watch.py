@@ -53,3 +53,11 @@ def joint_states_fresh(stamp_ns: int | None, now_ns: int, safety: Safety) -> boo
 def chunks_ran_out(last_due_ns: int | None, time_ns: int, safety: Safety) -> bool:
     """Whether `time_ns` is past the last due step by more than the timeout."""
     return last_due_ns is None or time_ns - last_due_ns > safety.chunk_timeout_ms * MS
+
+
+def age_text(stamp_ns: int | None, now_ns: int) -> str:
+    """How old joint states are, for people."""
+    if stamp_ns is None:
+        return "no joint states have arrived"
+    age = (now_ns - stamp_ns) / 1e6
+    return f"the newest joint states are {age:.0f} ms old"

@@ -1,0 +1,45 @@
+"""A gripper's width within its range and speed."""
+
+from __future__ import annotations
+
+import math
+
+from vla_ros.robot.config import Gripper
+
+
+class GripperLimiter:
+    """Follows wanted widths (m). `width` is what may be sent now, None before the first one.
+
+    The first width of a stream is taken as it stands, within the range: where the gripper is, is not known.
+    A driver that takes a goal and keeps its own speed is given the range's end of this, see `goal`.
+    """
+
+    def __init__(self, gripper: Gripper, period_s: float) -> None:
+        self._low, self._high = gripper.width
+        self._most = gripper.speed * period_s
+        self.width: float | None = None
+
+    def goal(self, wanted: float) -> float:
+        """The wanted width within the range."""
+        return min(max(wanted, self._low), self._high)
+
+    def follow(self, wanted: float) -> tuple[str, ...]:
+        """One tick towards a width; returns what kept it from being reached: "gripper_range",
+        "gripper_speed" or "nan" (it stays where it is)."""
+        if not math.isfinite(wanted):
+            return ("nan",)
+        goal = self.goal(wanted)
+        words = ("gripper_range",) if goal != wanted else ()
+        if self.width is None:
+            self.width = goal
+            return words
+        way = goal - self.width
+        if abs(way) <= self._most:
+            self.width = goal
+            return words
+        self.width += math.copysign(self._most, way)
+        return (*words, "gripper_speed")
+
+    def forget(self) -> None:
+        """Begin anew with the next width: someone else may have moved the gripper."""
+        self.width = None

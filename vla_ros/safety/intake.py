@@ -1,0 +1,81 @@
+"""What chunks and targets may be taken up: whole arms, in time, and near where the arms are."""
+
+from __future__ import annotations
+
+from vla_ros.action.schedule import Target, make_scheduler
+from vla_ros.errors import Refused
+from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
+from vla_ros.robot.config import Robot
+from vla_ros.safety.watch import CLOCK_AHEAD_NS
+from vla_ros.types import ActionChunk, FloatArray
+
+
+def channels_of(robot: Robot) -> frozenset[str]:
+    """Every channel that a chunk for this robot may name."""
+    channels: set[str] = set()
+    for name, arm in robot.arms.items():
+        channels |= {*joint_channels(name, len(arm.joints)), *tool_channels(name)}
+        if arm.gripper is not None:
+            channels.add(gripper_channel(name))
+    return frozenset(channels)
+
+
+def gripper_ranges(robot: Robot) -> dict[str, tuple[float, float]]:
+    """{gripper channel: narrowest and widest opening, m}."""
+    return {
+        gripper_channel(name): arm.gripper.width
+        for name, arm in robot.arms.items()
+        if arm.gripper is not None
+    }
+
+
+def check_channels(robot: Robot, channels: tuple[str, ...]) -> None:
+    """Raises Refused("channels") for an arm only partly named, or named by joints and tool both."""
+    for name, arm in robot.arms.items():
+        for group in (joint_channels(name, len(arm.joints)), tool_channels(name)):
+            some = [channel for channel in group if channel in channels]
+            if some and len(some) != len(group):
+                missing = [channel for channel in group if channel not in channels]
+                raise Refused("channels", f"the chunk has {some} but not {missing}")
+        if joint_channels(name, 1)[0] in channels and tool_channels(name)[0] in channels:
+            raise Refused("channels", f"the chunk has both joint and tool targets for {name}")
+
+
+def check_times(chunk: ActionChunk, started_ns: int, now_ns: int, acts_ns: int) -> None:
+    """Raises Refused: "old" (computed from what was seen before the last start or reset), "future" or "late"
+    (every step is past due at `acts_ns`, when a command made now acts)."""
+    if chunk.stamp_ns < started_ns:
+        raise Refused("old", "the chunk was computed from an observation before the last start or reset")
+    if chunk.stamp_ns - now_ns > CLOCK_AHEAD_NS:
+        ahead = (chunk.stamp_ns - now_ns) / 1e9
+        raise Refused("future", f"the chunk's stamp is {ahead:.3f} s ahead of this node's clock")
+    if chunk.due_ns[-1] < acts_ns:
+        late = (acts_ns - chunk.due_ns[-1]) / 1e9
+        raise Refused(
+            "late", f"every step of the chunk is past due, by {late:.3f} s: inference is slower than "
+            "the chunk's horizon",
+        )  # fmt: skip
+
+
+def first_target(robot: Robot, chunk: ActionChunk, acts_ns: int) -> Target:
+    """What a chunk that is not past due wants first, at `acts_ns` or when its first step is due."""
+    alone = make_scheduler("newest", gripper_ranges(robot), interpolation="linear")
+    alone.add(chunk, acts_ns)
+    target = alone.sample(max(acts_ns, int(chunk.due_ns[0])))
+    assert target is not None
+    return target
+
+
+def parts(target: Target, arm: str, joints: int) -> tuple[FloatArray | None, FloatArray | None, float | None]:
+    """(tool pose [7], joints [J], gripper width) of one arm in a target; None for what it does not name."""
+    column = {name: index for index, name in enumerate(target.channels)}
+
+    def pick(names: tuple[str, ...]) -> FloatArray | None:
+        return target.values[[column[name] for name in names]] if names[0] in column else None
+
+    width = pick((gripper_channel(arm),))
+    return (
+        pick(tool_channels(arm)),
+        pick(joint_channels(arm, joints)),
+        None if width is None else float(width[0]),
+    )

@@ -1,0 +1,83 @@
+"""What a robot's arms tell, as far as it can be believed: where they are, and how late they act."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from vla_ros.action.latency import ActuationLatency
+from vla_ros.robot.config import Robot
+from vla_ros.safety.joints import JointWatch, Measured
+from vla_ros.safety.watch import MS, age_text, joint_states_fresh
+from vla_ros.types import FloatArray
+
+
+class Senses:
+    """The joint states of all arms and, measured with them, the delay from command to motion.
+
+    measured: {arm: the newest joint states that are believed}, without arms that have none.
+    """
+
+    def __init__(self, robot: Robot) -> None:
+        self.measured: dict[str, Measured] = {}
+        self._robot = robot
+        self._joints = {name: JointWatch(arm) for name, arm in robot.arms.items()}
+        self._latency = {
+            name: ActuationLatency(round(arm.actuation_latency_ms * MS)) for name, arm in robot.arms.items()
+        }
+
+    @property
+    def latencies_ns(self) -> Mapping[str, int]:
+        """{arm: from a command's stamp to the joints doing it}."""
+        return {name: latency.estimate_ns for name, latency in self._latency.items()}
+
+    @property
+    def ahead_ns(self) -> int:
+        """How far ahead targets are to be looked up. Arms act at the same moment only where their latencies
+        agree; the slowest one decides."""
+        return max(latency.estimate_ns for latency in self._latency.values())
+
+    @property
+    def jumping(self) -> bool:
+        """Whether an arm's newest joint states are not believed."""
+        return any(joints.jumping for joints in self._joints.values())
+
+    def take(self, measured: Mapping[str, Measured], live: Collection[str]) -> list[str]:
+        """Take this tick's {arm: newest joint states}; returns what is wrong with them, for people. live:
+        arms that are being commanded."""
+        wrong = []
+        for name, joints in self._joints.items():
+            before = joints.newest
+            text = joints.take(measured.get(name), name in live)
+            if text:
+                wrong.append(f"{name}: {text}")
+            newest = joints.newest
+            if newest is not None and newest is not before:
+                self.measured[name] = newest
+                if name in live:
+                    self._latency[name].measured(newest.stamp_ns, newest.q)
+        return wrong
+
+    def sent(self, name: str, stamp_ns: int, q: FloatArray) -> None:
+        """Joints [J] sent to arm `name` with a command's stamp."""
+        self._latency[name].sent(stamp_ns, q)
+
+    def interrupt(self) -> None:
+        """The stream of commands broke off: what was sent no longer tells what is measured."""
+        for latency in self._latency.values():
+            latency.clear_history()
+
+    def forget(self) -> None:
+        """Believe the next joint states whatever they are: the clock or the world was set."""
+        self.interrupt()
+        for joints in self._joints.values():
+            joints.forget()
+
+    def stale(self, now_ns: int) -> str:
+        """The first arm whose joint states cannot be acted on, and why, for people; "" if all can."""
+        for name in self._joints:
+            newest = self.measured.get(name)
+            stamp = None if newest is None else newest.stamp_ns
+            if not joint_states_fresh(stamp, now_ns, self._robot.safety):
+                topic = self._robot.arms[name].states.topic
+                return f"{name}: {age_text(stamp, now_ns)}; is {topic} being published?"
+        return ""
