@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy as np
 from vla_ros.benchmarks._faults_judge import (
     NS,
     Limits,
-    commanded,
+    Sent,
+    carried_out,
     largest_motion,
     limit_use,
     rest_from,
@@ -117,9 +118,12 @@ def judge(
     noticed_ns, told = noticed(fault, stage, before, begin_ns, end_ns)
     held_ns = left_policy(stage, before, begin_ns, end_ns)
     sent = [each for each in list(observer.sent) if each.at_ns <= done_ns]
+    if stage.sim_time:
+        sent = in_drivers_time(sent, observer.driver_clock)
     given = stage.arm.limits
     limits = Limits(*map(np.array, (given.position, given.velocity, given.acceleration, given.jerk)))
-    use = limit_use(commanded(sent, stage.period_s), stage.period_s, limits)
+    reference = carried_out(sent, stage.arm.joints, np.array(stage.arm.home))
+    use = limit_use(reference, limits)
     moves = [at for at, source in list(observer.sources) if source in ("policy", "home")]
     moved_again_ns = next((at for at in moves if at > (held_ns or end_ns)), done_ns)
     joints = [(at, q) for at, q in list(observer.joints) if begin_ns <= at <= done_ns]
@@ -143,6 +147,13 @@ def judge(
         and (fault.arm != "moves" or held_ns is None)
         and recovered in fault.recovery
     )
+    if not met:
+        file = stage.logs / f"{re.sub('[^a-z0-9]+', '_', fault.name.lower())}.npz"
+        first_ns = sent[0].at_ns if sent else 0
+        sources = [f"{at} {source}" for at, source in observer.sources]
+        published = [(each.at_ns, each.stamp_ns, *each.points[0].positions) for each in sent]
+        times = np.array([first_ns, begin_ns, end_ns, done_ns])
+        np.savez(file, reference=reference, times=times, sources=sources, sent=np.array(published))
     return {
         "fault": fault.name,
         "detected_ms": None if detected_ms is None else round(detected_ms, 1),
@@ -156,6 +167,14 @@ def judge(
         "recovered_after_s": None if np.isnan(after_s) else round(after_s, 2),
         "met": bool(met),
     }
+
+
+def in_drivers_time(sent: Sequence[Sent], driver_clock: Sequence[tuple[int, int]]) -> list[Sent]:
+    """The messages with the time on the driver's clock at which each was published."""
+    at, ahead = (np.array(column) for column in zip(*driver_clock, strict=True))
+    newest = np.maximum(np.searchsorted(at, [each.at_ns for each in sent]) - 1, 0)
+    times = np.maximum.accumulate([each.at_ns for each in sent] + ahead[newest])
+    return [replace(each, at_ns=int(time_ns)) for each, time_ns in zip(sent, times, strict=True)]
 
 
 def held_or_dead(fault: Fault, held_ns: int | None) -> bool:

@@ -39,7 +39,7 @@ JOINTS = [
     Stream(
         "joints", "sensor_msgs/JointState", "/franka_robot_state_broadcaster/measured_joint_states", False
     ),
-    Stream("fingers", "sensor_msgs/JointState", "/franka_gripper/joint_states", reliable=False),
+    Stream("fingers", "sensor_msgs/JointState", "/franka_gripper/joint_states"),
 ]
 COMMANDS = Stream(
     "commands",
@@ -72,13 +72,7 @@ def relayed(folder: Path) -> Stage:
 
 
 def clock(folder: Path) -> Stage:
-    simulated = ("-p", "use_sim_time:=true")
-    extra = {
-        "sim_node": ("-p", "publish_clock:=true"),
-        "control_node": simulated,
-        "policy_node": simulated,
-    }
-    return Stage(robot_config(ROBOT), folder, extra=extra, relayed=[CAMERAS, [CLOCK, *JOINTS]])
+    return Stage(robot_config(ROBOT), folder, relayed=[CAMERAS, [CLOCK, *JOINTS, COMMANDS]], sim_time=True)
 
 
 def network(folder: Path) -> Stage:
@@ -187,16 +181,15 @@ def run_group(name: str, folder: Path, wanted: list[str] | None) -> None:
             if wanted is not None and fault.name not in wanted:
                 continue
             tell(progress=fault.name)
+            if stage is None:
+                stage = make(folder / f"{name}.{starts}")
+                starts += 1
             try:
-                if stage is None:
-                    stage = make(folder / f"{name}.{starts}")
-                    starts += 1
                 tell(row=play(fault, stage))
             except VlaRosError as error:
                 tell(row=broken(fault, error))
-                if stage is not None:
-                    stage.close()
-                    stage = None
+                stage.close()
+                stage = None
     finally:
         if stage is not None:
             stage.close()
@@ -215,7 +208,10 @@ def main() -> None:
         signal.signal(number, interrupt)
     name, folder, wanted = sys.argv[1:]
     isolate()
-    run_group(name, Path(folder), json.loads(wanted))
+    try:
+        run_group(name, Path(folder), json.loads(wanted))
+    except VlaRosError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -1,35 +1,44 @@
 """What the recorded messages say: pure functions on numpy arrays, times in ns.
 
-The commanded motion is judged as the driver carries it out: row 0 of every message is where the arm is to be
-one control period after it, and where no message comes for longer, the rows after it are followed to their
-end, where the arm stays.
+The commanded motion is judged as a driver at 1 kHz carries it out: the trajectory controller is given every
+message when it was published, and its reference is sampled. Where no message comes it follows the last one to
+its end, and stays there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.sim.controllers import ArmControllers, TrajectoryPoint
 from vla_ros.types import FloatArray
 
 NS = 1_000_000_000
-# The longest pause that is filled in: by then every way to rest has ended.
-LONGEST_FILL_S = 2.0
+DRIVER_PERIOD_NS = 1_000_000
+REST_S = 0.5
 
 
 @dataclass(frozen=True)
 class Sent:
-    """One message to the driver. at_ns: when it was published; after_s [P], q, v, a [P, J] its rows (v and a
-    None where the message carries none)."""
+    """One message to the driver. at_ns: when it was published; stamp_ns: its header's, 0 for "at once";
+    points: joints in the YAML's order."""
 
     at_ns: int
-    after_s: FloatArray
-    q: FloatArray
-    v: FloatArray | None
-    a: FloatArray | None
+    stamp_ns: int
+    points: tuple[TrajectoryPoint, ...]
+
+    @property
+    def speed(self) -> float:
+        """The fastest joint's speed on the way to the second point, rad/s; 0 with one point."""
+        if len(self.points) < 2:
+            return 0.0
+        first, second = self.points[:2]
+        apart = np.max(np.abs(second.positions - first.positions))
+        return float(apart) * NS / (second.after_ns - first.after_ns)
 
 
 @dataclass(frozen=True)
@@ -50,67 +59,28 @@ class Use:
     what: str
 
 
-def way_to_rest(sent: Sent, after_s: NDArray[np.floating]) -> FloatArray:
-    """Joints [N, J] at `after_s` [N] seconds after the message, following its rows: quintic where they carry
-    velocity and acceleration, straight lines where not. After the last row it stays there."""
-    rows = np.clip(np.searchsorted(sent.after_s, after_s, side="right") - 1, 0, len(sent.after_s) - 1)
-    out = np.empty((len(after_s), sent.q.shape[1]))
-    for index, (row, time_s) in enumerate(zip(rows, after_s, strict=True)):
-        if row == len(sent.after_s) - 1 or time_s <= sent.after_s[0]:
-            out[index] = sent.q[row]
-            continue
-        step = float(sent.after_s[row + 1] - sent.after_s[row])
-        share = float(time_s - sent.after_s[row]) / step
-        if sent.v is None or sent.a is None:
-            out[index] = sent.q[row] + share * (sent.q[row + 1] - sent.q[row])
-        else:
-            out[index] = _quintic(sent.q, sent.v, sent.a, int(row), step, share)
-    return out
-
-
-def _quintic(q: FloatArray, v: FloatArray, a: FloatArray, row: int, step: float, s: float) -> FloatArray:
-    """The polynomial of degree 5 with the rows' position, velocity and acceleration at both ends."""
-    p0, p1 = q[row], q[row + 1]
-    v0, v1 = v[row] * step, v[row + 1] * step
-    a0, a1 = a[row] * step**2, a[row + 1] * step**2
-    c3 = 10 * (p1 - p0) - 6 * v0 - 4 * v1 - 1.5 * a0 + 0.5 * a1
-    c4 = -15 * (p1 - p0) + 8 * v0 + 7 * v1 + 1.5 * a0 - a1
-    c5 = 6 * (p1 - p0) - 3 * v0 - 3 * v1 - 0.5 * a0 + 0.5 * a1
-    value: FloatArray = p0 + v0 * s + a0 / 2 * s**2 + c3 * s**3 + c4 * s**4 + c5 * s**5
-    return value
-
-
-def commanded(messages: Sequence[Sent], period_s: float) -> FloatArray:
-    """Joints [N, J], one per control period: row 0 of each message, and the way to rest where periods passed
-    without one."""
+def carried_out(messages: Sequence[Sent], joints: Sequence[str], start: FloatArray) -> FloatArray:
+    """Joints [N, J] that the trajectory controller asks of the arm, one row per millisecond from the first
+    message to the last, and REST_S more. start: what it held before."""
+    if not messages:
+        return np.empty((0, len(joints)))
+    # Kinematics serve Cartesian commands only.
+    controller = ArmControllers(joints, start, cast(Kinematics, None), "")
     rows: list[FloatArray] = []
-    slots = tick_slots([sent.at_ns for sent in messages], period_s)
-    for index, sent in enumerate(messages):
-        missed = int(slots[index] - slots[index - 1]) - 1 if index else 0
-        if missed > 0:
-            shown = min(missed, round(LONGEST_FILL_S / period_s))
-            rows.extend(way_to_rest(messages[index - 1], period_s * np.arange(2, shown + 2)))
-        rows.append(sent.q[0])
+    ends = [message.at_ns for message in messages[1:]] + [messages[-1].at_ns + round(REST_S * NS)]
+    now = messages[0].at_ns
+    for message, end in zip(messages, ends, strict=True):
+        controller.joint_trajectory(joints, message.points, message.stamp_ns, message.at_ns)
+        while now < end:
+            rows.append(controller.reference(now))
+            now += DRIVER_PERIOD_NS
     return np.array(rows)
 
 
-def tick_slots(at_ns: Sequence[int], period_s: float) -> NDArray[np.int64]:
-    """The control period [N] in which each message was published.
-
-    Ticks are due on a fixed grid and happen late, never early: the grid's phase is where, seen round the
-    period, the longest stretch without any message ends.
-    """
-    period = round(period_s * NS)
-    times = np.array(at_ns, dtype=np.int64)
-    if not len(times):
-        return times
-    phases = np.unique(times % period)
-    pauses = np.diff(phases, prepend=phases[-1] - period)
-    return np.asarray((times - phases[int(np.argmax(pauses))]) // period, dtype=np.int64)
-
-
-def limit_use(q: FloatArray, period_s: float, limits: Limits) -> Use:
-    """The largest share of any limit that the sampled motion q [N, J] uses, by finite differences."""
+def limit_use(q: FloatArray, limits: Limits) -> Use:
+    """The largest share of any limit that the motion q [N, J], one row per millisecond, uses, by finite
+    differences."""
+    period_s = DRIVER_PERIOD_NS / NS
     worst = Use(0.0, "")
     if not len(q):
         return worst

@@ -22,7 +22,14 @@ from vla_ros.benchmarks._faults_judge import NS, Sent
 from vla_ros.nodes.realtime import real_time_thread
 from vla_ros.nodes.transport import polled_subscription
 from vla_ros.robot.config import Arm
+from vla_ros.sim.controllers import NOTHING, TrajectoryPoint
 from vla_ros.types import FloatArray
+
+
+def nanoseconds(time: Any) -> int:
+    """Of a builtin_interfaces Time or Duration."""
+    return int(time.sec) * NS + int(time.nanosec)
+
 
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 POLL_S = 0.005
@@ -43,12 +50,14 @@ class Said:
 class Observer:
     """Records from its making on; every list grows in the order of arrival and may be read meanwhile.
 
+    driver_clock: (when, the driver's time less the system's), ns.
     joint_topic: where the driver itself reports, before anything that a benchmark puts in between.
     """
 
     def __init__(self, node: Node, arm: Arm, driver_topic: str, joint_topic: str) -> None:
         self.sent: list[Sent] = []
         self.joints: list[tuple[int, FloatArray]] = []
+        self.driver_clock: list[tuple[int, int]] = []
         self.sources: list[tuple[int, str]] = []
         self.log: list[Said] = []
         self.reports: list[tuple[int, str, dict[str, str]]] = []
@@ -77,6 +86,7 @@ class Observer:
     def clear(self) -> None:
         """Forget what was recorded, except what controls the arm now."""
         del self.sent[:], self.joints[:], self.log[:], self.reports[:], self.chunks[:], self.sources[:-1]
+        del self.driver_clock[:]
 
     @property
     def source(self) -> str:
@@ -84,11 +94,10 @@ class Observer:
         return self.sources[-1][1] if self.sources else ""
 
     def commanded_speed(self) -> float:
-        """The fastest joint of the last two messages to the driver, rad/s; 0 when the last one is old."""
-        if len(self.sent) < 2 or time.time_ns() - self.sent[-1].at_ns > 0.1 * NS:
+        """The fastest joint's speed in the last message to the driver, rad/s; 0 when that is old."""
+        if not self.sent or time.time_ns() - self.sent[-1].at_ns > 0.1 * NS:
             return 0.0
-        before, last = self.sent[-2:]
-        return float(np.max(np.abs(last.q[0] - before.q[0])) / last.after_s[0])
+        return self.sent[-1].speed
 
     def _watch(self) -> None:
         real_time_thread()
@@ -101,25 +110,23 @@ class Observer:
     def _on_sent(self, data: bytes, at_ns: int) -> None:
         message: Any = deserialize_message(data, JointTrajectory)
         order = [list(message.joint_names).index(joint) for joint in self._arm.joints]
-        points = message.points
-        complete = all(len(point.velocities) and len(point.accelerations) for point in points)
-        self.sent.append(
-            Sent(
-                at_ns,
-                np.array(
-                    [point.time_from_start.sec + point.time_from_start.nanosec / NS for point in points]
-                ),
-                np.array([point.positions for point in points])[:, order],
-                np.array([point.velocities for point in points])[:, order] if complete else None,
-                np.array([point.accelerations for point in points])[:, order] if complete else None,
+        points = tuple(
+            TrajectoryPoint(
+                np.array(point.positions)[order],
+                nanoseconds(point.time_from_start),
+                np.array(point.velocities)[order] if len(point.velocities) else NOTHING,
+                np.array(point.accelerations)[order] if len(point.accelerations) else NOTHING,
             )
+            for point in message.points
         )
+        self.sent.append(Sent(at_ns, nanoseconds(message.header.stamp), points))
 
     def _on_joints(self, data: bytes, at_ns: int) -> None:
         self._skip = (self._skip + 1) % JOINT_SHARE
         if self._skip:
             return
         message: Any = deserialize_message(data, JointState)
+        self.driver_clock.append((at_ns, nanoseconds(message.header.stamp) - at_ns))
         by_name = dict(zip(message.name, message.position, strict=True))
         self.joints.append((at_ns, np.array([by_name[joint] for joint in self._arm.joints])))
 

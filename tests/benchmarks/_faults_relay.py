@@ -1,8 +1,8 @@
 """A process between a driver and the graph that hands streams on as they are, until told to spoil them.
 
-Argument: JSON list of streams {"name", "type", "from", "to", "reliable"}. On standard input one JSON object
-per line: {"stream", "kind", "amount", "count", "rewrite"} sets a stream's edit, {"offset_ns"} shifts all
-stamps; each is answered by a line "ok" once it is in force.
+Argument: JSON list of streams {"name", "type", "from", "to", "reliable", "command"}. On standard input one
+JSON object per line: {"stream", "kind", "amount", "count", "rewrite"} sets a stream's edit, {"offset_ns"}
+shifts all stamps (those of commands back again); each is answered by a line "ok" once it is in force.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Relay:
 
     def __init__(self, node: Any, streams: list[dict[str, Any]]) -> None:
         self._lock = threading.Lock()
-        self._streams: dict[str, tuple[Any, Any, Any, Editor]] = {}
+        self._streams: dict[str, tuple[Any, Any, Any, Editor, bool]] = {}
         for stream in streams:
             kind = message_type(stream["type"])
             reliability = ReliabilityPolicy.RELIABLE if stream["reliable"] else ReliabilityPolicy.BEST_EFFORT
@@ -64,16 +64,16 @@ class Relay:
             inward = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
             source = polled_subscription(node, kind, stream["from"], inward)
             sink = node.create_publisher(kind, stream["to"], QoSProfile(depth=10, reliability=reliability))
-            self._streams[stream["name"]] = (kind, source, sink, Editor())
+            self._streams[stream["name"]] = (kind, source, sink, Editor(), stream["command"])
 
     def obey(self, order: dict[str, Any]) -> None:
         """Put one line of standard input in force."""
         with self._lock:
             if "offset_ns" in order:
-                for *_, editor in self._streams.values():
-                    editor.offset_ns = order["offset_ns"]
+                for *_, editor, command in self._streams.values():
+                    editor.offset_ns = -order["offset_ns"] if command else order["offset_ns"]
                 return
-            kind, _, _, editor = self._streams[order["stream"]]
+            kind, _, _, editor, _ = self._streams[order["stream"]]
             editor.set(Edit(order["kind"], order["amount"], order["count"]), rewriter(kind, order["rewrite"]))
 
     def run(self) -> None:
@@ -82,7 +82,7 @@ class Relay:
         while True:
             time.sleep(POLL_S)
             with self._lock:
-                for _, source, sink, editor in self._streams.values():
+                for _, source, sink, editor, _ in self._streams.values():
                     now = time.monotonic_ns()
                     ready = editor.due(now)
                     for message in take_all(source):

@@ -64,6 +64,7 @@ class Stream:
             "from": source,
             "to": sink,
             "reliable": self.reliable,
+            "command": self.command,
         }
 
 
@@ -101,8 +102,9 @@ class Relay:
 class Stage:
     """Processes of the graph, started on making, all gone after `close`.
 
-    extra: ROS arguments {node: arguments}. prefix: {node: command in front of its own}, such as another
-    network namespace. relayed: streams that pass through relay processes, one list each.
+    prefix: {node: command in front of its own}, such as another
+    network namespace. relayed: streams that pass through relay processes, one list each. sim_time: the nodes
+    follow the simulated robot's clock.
     """
 
     def __init__(
@@ -110,14 +112,15 @@ class Stage:
         robot_file: Path,
         logs: Path,
         *,
-        extra: Mapping[str, Sequence[str]] | None = None,
         prefix: Mapping[str, Sequence[str]] | None = None,
         relayed: Sequence[Sequence[Stream]] = (),
+        sim_time: bool = False,
     ) -> None:
         self.robot: Robot = load_robot(robot_file)
         (self.arm,) = self.robot.arms.values()
         self.period_s = 1.0 / self.robot.control.rate_hz
         self.logs = logs
+        self.sim_time = sim_time
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self._others: list[subprocess.Popen[bytes]] = []
         self._starts: dict[str, int] = {}
@@ -127,7 +130,11 @@ class Stage:
         clean_stale_segments()
         configure_dds()
         streams = [stream for group in relayed for stream in group]
-        arguments = {name: list(given) for name, given in (extra or {}).items()}
+        arguments: dict[str, list[str]] = {}
+        if sim_time:
+            arguments["sim_node"] = ["-p", "publish_clock:=true"]
+            for name in ("control_node", "policy_node"):
+                arguments[name] = ["-p", "use_sim_time:=true"]
         for stream in streams:
             arguments.setdefault("sim_node", []).extend(["-r", f"{stream.topic}:={stream.driver_topic}"])
         self._table: dict[str, processes.Process] = {}
@@ -144,10 +151,13 @@ class Stage:
             self.node = rclpy.create_node("faults")
             driver = self.arm.drivers.joint_trajectory
             assert driver is not None
+            # The arm's truth is what its driver says; commands are what control_node says, unless a relay
+            # translates their times into the driver's.
+            relayed_topics = {stream.topic for stream in streams}
             states = self.arm.states.topic
-            if any(stream.topic == states for stream in streams):
-                states = DRIVER + states
-            self.observer = Observer(self.node, self.arm, driver.topic, states)
+            states = DRIVER + states if states in relayed_topics else states
+            commands = DRIVER + driver.topic if sim_time else driver.topic
+            self.observer = Observer(self.node, self.arm, commands, states)
             self._estop = self.node.create_publisher(Bool, "vla/estop", LATCHED)
             self._chunks = self.node.create_publisher(JointTrajectory, "vla/action_chunk", 10)
             self.operator = Operator(self.node, self.watch)
