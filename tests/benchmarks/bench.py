@@ -27,11 +27,13 @@ class Bench:
     rows: one per contender or metric; every row names what was measured first, has the value(s), and where a
         target is set `target` (words, with its unit) and `met` (True, False, or None where none is set).
     notes: what a reader must know, such as the scheduling class in force.
+    plot: an SVG, empty where there is none.
     """
 
     title: str
     rows: Sequence[Mapping[str, Value]]
     notes: Sequence[str] = field(default_factory=tuple)
+    plot: str = ""
 
     @property
     def met(self) -> bool:
@@ -84,7 +86,7 @@ def _cell(column: str, value: Value) -> str:
 
 
 def save(bench: Bench, path: Path) -> None:
-    """Write JSON: title, machine, rows, notes."""
+    """Write JSON: title, machine, rows, notes; and a plot beside it, as .svg."""
     content = {
         "title": bench.title,
         "machine": machine(),
@@ -93,3 +95,5 @@ def save(bench: Bench, path: Path) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if bench.plot:
+        path.with_suffix(".svg").write_text(bench.plot, encoding="utf-8")

@@ -223,7 +223,7 @@ def _row(
     if period_ms is None and latency_ms in TARGETS:
         tracking, jerk = TARGETS[round(latency_ms)]
         row["target"] = f"<= {tracking:g} mrad, {jerk:g} rad/s3, step {TARGET_STEP:g}, none starved"
-        within = outcome.rms <= tracking and outcome.jerk <= jerk and outcome.step <= TARGET_STEP
+        within = outcome.rms <= tracking and outcome.jerk <= jerk and outcome.step <= TARGET_STEP + 1e-6
         row["met"] = within and outcome.starved == 0
     elif period_ms is not None and tuned is not None:
         row["target"] = "tracking and jerk <= crossfade tuned by hand"

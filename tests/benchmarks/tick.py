@@ -10,6 +10,7 @@ import gc
 import time
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_ros.action.rotations import matrix_to_quaternion
 from vla_ros.action.schedule import make_scheduler
@@ -121,7 +122,7 @@ def _chunk(kind: str, robot: Robot, kinematics: dict[str, Kinematics], now_ns: i
     """Arms that sway about home, each chunk a little off, as a policy's are."""
     channels: list[str] = []
     targets: list[FloatArray] = []
-    due = now_ns + STEP_NS * np.arange(ROWS, dtype=np.int64)
+    due: NDArray[np.int64] = now_ns + STEP_NS * np.arange(ROWS, dtype=np.int64)
     for name, arm in robot.arms.items():
         parts = _joints(arm, due) if kind == "joints" else _tool(arm, kinematics[name], due)
         channels += joint_channels(name, len(arm.joints)) if kind == "joints" else tool_channels(name)
@@ -130,16 +131,16 @@ def _chunk(kind: str, robot: Robot, kinematics: dict[str, Kinematics], now_ns: i
     return ActionChunk(tuple(channels), np.hstack(targets), due, now_ns)
 
 
-def _joints(arm: Arm, due: FloatArray) -> FloatArray:
+def _joints(arm: Arm, due: NDArray[np.int64]) -> FloatArray:
     return np.array(arm.home) + SWAY_JOINT * _sway(due, len(arm.joints))
 
 
-def _tool(arm: Arm, kinematics: Kinematics, due: FloatArray) -> FloatArray:
+def _tool(arm: Arm, kinematics: Kinematics, due: NDArray[np.int64]) -> FloatArray:
     home = kinematics.forward(arm.home)
     position = home[:3, 3] + SWAY_TOOL * _sway(due, 3)
     return np.hstack([position, np.tile(matrix_to_quaternion(home[:3, :3]), (len(due), 1))])
 
 
-def _sway(due: FloatArray, columns: int) -> FloatArray:
+def _sway(due: NDArray[np.int64], columns: int) -> FloatArray:
     phase = 2 * np.pi * SWAY_HZ * (due / 1e9 % 1e4)
     return np.sin(phase[:, None] + np.arange(columns))
