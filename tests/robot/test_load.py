@@ -126,8 +126,8 @@ def test_surprising_numbers(folder: Path, number: str) -> None:
     ("old", "new", "message"),
     [
         (
-            "[-2.7437, 2.7437]",
-            "[-2.7437, 157.2]",
+            "[-2.733, 2.733]",
+            "[-2.733, 157.2]",
             "arms.arm.limits.position[0][1]: found 157.2; expected a number from -6.2832 to 6.2832 in rad; "
             "write radians, not degrees: 157.2 deg is 2.744 rad",
         ),
@@ -175,9 +175,9 @@ def test_surprising_numbers(folder: Path, number: str) -> None:
             "expected at most the URDF's 2.62; lower it",
         ),
         (
-            "[-2.7437, 2.7437]",
-            "[-2.7437, 2.85]",
-            "arms.arm.limits.position[0]: found [-2.7437, 2.85] for fr3_joint1; "
+            "[-2.733, 2.733]",
+            "[-2.733, 2.85]",
+            "arms.arm.limits.position[0]: found [-2.733, 2.85] for fr3_joint1; "
             "expected limits inside the URDF's [-2.7501, 2.7501]; tighten them",
         ),
         (
@@ -267,9 +267,9 @@ def test_urdf_that_is_none(folder: Path) -> None:
             "safety.workspace.min[0]: found 0.76 m; expected less than max[0] = 0.75 m",
         ),
         (
-            "[-2.7437, 2.7437]",
-            "[2.7437, -2.7437]",
-            "arms.arm.limits.position[0]: found [2.7437, -2.7437]; expected",
+            "[-2.733, 2.733]",
+            "[2.733, -2.733]",
+            "arms.arm.limits.position[0]: found [2.733, -2.733]; expected",
         ),
         (
             "home: [0.0,",
@@ -362,9 +362,9 @@ def test_repeated_key(folder: Path) -> None:
 
 def test_a_joint_left_out_is_not_held_at_zero_silently(folder: Path) -> None:
     text = changed(", fr3_joint7]", "]")
-    text = text.replace("1.570796, 0.785398]", "1.570796]").replace("        - [-3.0159, 3.0159]\n", "")
+    text = text.replace("1.570796, 0.785398]", "1.570796]").replace("        - [-3.011, 3.011]\n", "")
     text = text.replace("2.0, 2.0, 2.0]", "2.0, 2.0]").replace("9.0, 9.0, 9.0]", "9.0, 9.0]")
-    text = text.replace("4000.0, 4000.0, 4000.0]", "4000.0, 4000.0]")
+    text = text.replace("4000.0, 4000.0, 4000.0]", "4000.0, 4000.0]").replace("2.75, 8.5]", "2.75]")
     assert refusal(folder, text) == [
         f"franka.yaml:{line_of(text, 'joints:')}: arms.arm.joints: found 6 joints "
         "('fr3_joint1', 'fr3_joint2', 'fr3_joint3', 'fr3_joint4', 'fr3_joint5', 'fr3_joint6'); "

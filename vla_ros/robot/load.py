@@ -129,7 +129,8 @@ def _found(document: Document, path: KeyPath, value: Any) -> str:
     if isinstance(value, bool):
         return f"{written} (true or false)"
     if isinstance(value, str):
-        return f"'{value}'" if value else "empty text"
+        # In one line, whatever the text.
+        return f"'{' '.join(value.splitlines())}'" if value else "empty text"
     if isinstance(value, dict):
         return "a block of keys" if value else "an empty block"
     if isinstance(value, list):
