@@ -1,7 +1,8 @@
-"""Training checkpoint to policy bundle: two ONNX graphs, checked against torch, and the manifest.
+"""Training checkpoint to policy bundle: three ONNX graphs, checked against torch, and the manifest.
 
-    prefix.onnx  image.front, image.wrist, tokens, state -> keys, values
-    step.onnx    keys, values, x, t -> velocity
+    prefix.onnx       image.front, image.wrist, tokens, state -> keys, values
+    step.onnx         keys, values, x, t -> velocity
+    step_guided.onnx  keys, values, x, t, target, weights -> velocity, correction
 
 The training by-products are left out. Pixels are scaled inside the graph, state and actions on the
 host. Weights lie inside the .onnx files.
@@ -15,6 +16,7 @@ import platform
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,12 +36,15 @@ from vla_ros.export.demo.expert import ACTION_SIZE, HORIZON, STEP_S
 from vla_ros.export.demo.model import DemoPolicy, sample
 from vla_ros.export.demo.text import MAX_TOKENS, PAD_ID, build_tokenizer
 from vla_ros.export.demo.train import load_policy
+from vla_ros.export.guided import INPUTS, OUTPUTS, GuidedStep, sample_guided
 from vla_ros.policy.bundle import Bundle, write_bundle
 from vla_ros.policy.onnx_backend import OnnxPolicy
 from vla_ros.policy.parity import ParityCase, parity_bytes, run_parity
+from vla_ros.policy.rtc import Guidance, soft_weights
 
 NAME = "franka_pick"
 PARITY_CASES = 4
+FROZEN = 3
 PARITY_TOLERANCE = 2e-3
 LATENCY_RUNS = 60
 SIZE_LIMIT = 25 * 2**20
@@ -109,7 +114,9 @@ def _drop_traces(model: onnx.ModelProto) -> None:
 def parity_cases(
     model: DemoPolicy, demonstrations: Demonstrations, proprio: Statistics, steps: int
 ) -> list[ParityCase]:
-    """Observations of the demonstrations with the chunk that torch computes from them."""
+    """Observations of the demonstrations with the chunk that torch computes from them, plain and guided.
+
+    Guidance is towards the chunk of another noise, as if three rows had been carried out meanwhile."""
     rng = np.random.default_rng(0)
     cases = []
     for number in rng.integers(len(demonstrations), size=PARITY_CASES):
@@ -126,7 +133,12 @@ def parity_cases(
         with torch.no_grad():
             context = model.prefix(*(torch.from_numpy(v) for v in inputs.values()))
             chunk = sample(model, *context, torch.from_numpy(noise)[None], steps)
-        cases.append(ParityCase(inputs, noise, chunk[0].numpy()))
+            other = torch.from_numpy(rng.standard_normal((1, HORIZON, ACTION_SIZE), dtype=np.float32))
+            target = sample(model, *context, other, steps)[0].numpy()
+        guidance = Guidance(target, soft_weights(HORIZON, FROZEN, HORIZON - FROZEN), FROZEN)
+        velocity = partial(model.velocity, *context)
+        guided = sample_guided(velocity, torch.from_numpy(noise)[None], steps, guidance)
+        cases.append(ParityCase(inputs, noise, chunk[0].numpy(), guidance, guided[0].numpy()))
     return cases
 
 
@@ -185,9 +197,9 @@ def manifest(steps: int, latency: tuple[float, float]) -> dict[str, Any]:
             "direction": "noise_to_data",
             "steps": steps,
             "noise_seed": 0,
-            "rtc": "none",
+            "rtc": "guided",
         },
-        "graphs": {"prefix": "prefix.onnx", "step": "step.onnx"},
+        "graphs": {"prefix": "prefix.onnx", "step": "step.onnx", "step_guided": "step_guided.onnx"},
         "parity": "parity.npz",
         "latency": {
             "device": f"{platform.machine()} CPU, onnxruntime, 1 thread",
@@ -233,10 +245,19 @@ def main(
     step = export_graph(
         Step(model), (keys, values, x, torch.zeros(1)), ["keys", "values", "x", "t"], ["velocity"]
     )
+    console.print("exporting guided step")
+    ends = (keys, values, x, torch.zeros(1))
+    guided = export_graph(
+        GuidedStep(model.velocity, ends),
+        (*ends, torch.zeros_like(x), torch.ones(x.shape[:2])),
+        ["keys", "values", *INPUTS],
+        list(OUTPUTS),
+    )
     statistics = {NAME: {"action": action.to_json(), "proprio": proprio.to_json()}}
     files: dict[str, bytes | Path] = {
         "prefix.onnx": prefix,
         "step.onnx": step,
+        "step_guided.onnx": guided,
         "dataset_statistics.json": json.dumps(statistics, indent=1).encode(),
         "tokenizer.json": tokenizer.to_str(pretty=True).encode(),
         "parity.npz": parity_bytes(cases, PARITY_TOLERANCE),
