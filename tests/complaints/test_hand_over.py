@@ -7,15 +7,13 @@ import numpy as np
 import pytest
 
 from tests.safety.plant import Bench
-from vla_ros.action.schedule import make_scheduler
 from vla_ros.errors import Refused
 
 # A tick's step at the arm's full velocity is 15 to 20 mrad; a jump to another pose is tenths of a radian.
-GRIPPER = {"arm/gripper": (0.0, 0.08)}
 
 
 def started(mode: str = "ensemble") -> Bench:
-    bench = Bench(make_scheduler(mode, GRIPPER))
+    bench = Bench(mode)
     bench.start()
     return bench
 
