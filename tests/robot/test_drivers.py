@@ -144,6 +144,17 @@ def test_a_stream_begins_with_time_for_the_controller_to_settle() -> None:
     assert points_of(driver.message(STILL, pose(), STAMP + 60 * 10**9))[0] == [STAMP + 60 * 10**9 + SETTLE_NS]
 
 
+def test_an_arm_that_was_moved_after_a_stream_is_not_sent_back_to_where_that_one_ended() -> None:
+    driver = driver_for(with_driver("joint_trajectory"))
+    for tick in range(40):
+        driver.message(STILL, pose(), STAMP + tick * PERIOD)
+    moved = Motion(STILL.after_s, STILL.q + 0.2, STILL.v, STILL.a)
+    now = STAMP + 140 * PERIOD
+    times, rows = points_of(driver.message(moved, pose(), now))
+    assert times == [now + SETTLE_NS]
+    np.testing.assert_array_equal(rows[0, 0], Q + 0.2)
+
+
 def test_joint_position() -> None:
     driver = driver_for(with_driver("joint_position"))
     assert driver.topic == "/forward_position_controller/commands"
