@@ -27,19 +27,22 @@ class Placed:
     """A chunk on the time axis.
 
     stamp_ns: of its observation. begins_ns: from when on it can have a say: no earlier than its first due
-    time, nor than the time that was asked for last when it arrived. outlasted_ns: from when on another chunk
-    that ends later can take over; None while there is none. share: its weight before any fading.
-    overlap_ns: how long, from begins_ns on, the chunks before it would have gone on; 0 where none would.
-    interval_ns: how long chunks took to follow each other when it arrived, measured.
+    time, nor than the time that was asked for last when it arrived.
+    overlap_ns: how long, from begins_ns on, chunks that began before it go on; 0 where none does.
+    outlasted_ns: from when on a chunk that ends later can take over, None while there is none; elder_outlasts:
+    whether one of those is of an older observation.
+    interval_ns: how long chunks took to follow each other when it arrived, measured; None if not known yet.
+    share: its weight before any fading, relative to the other chunks'.
     """
 
     stamp_ns: int
     curve: Curve
     begins_ns: int
-    overlap_ns: int
+    interval_ns: int | None
     share: float
-    interval_ns: int
+    overlap_ns: int = 0
     outlasted_ns: int | None = None
+    elder_outlasts: bool = False
 
     @property
     def ends_ns(self) -> int:
@@ -84,12 +87,9 @@ class Timeline:
                 placed.curve = curve
                 return placed
         begins = max(self.earliest_ns(now_ns), curve.first_ns)
-        last = max((p.ends_ns for p in self._chunks if p.curve.first_ns <= begins), default=begins)
-        share = self._share(chunk.stamp_ns)
-        placed = Placed(chunk.stamp_ns, curve, begins, max(0, last - begins), share, interval)
+        placed = Placed(chunk.stamp_ns, curve, begins, interval, self._share(chunk.stamp_ns))
         for other in self._chunks:
-            if other.outlasted_ns is None and begins <= other.ends_ns <= placed.ends_ns:
-                other.outlasted_ns = begins
+            _relate(other, placed)
         insort(self._chunks, placed, key=lambda kept: kept.stamp_ns)
         largest = max(kept.share for kept in self._chunks)
         for kept in self._chunks:
@@ -103,11 +103,11 @@ class Timeline:
         self.asked_ns = time_ns
         return [placed for placed in self._chunks if placed.curve.first_ns <= time_ns]
 
-    def _interval(self, now_ns: int) -> int:
+    def _interval(self, now_ns: int) -> int | None:
         if self._arrived_ns is not None and now_ns > self._arrived_ns:
             self._intervals.add(now_ns - self._arrived_ns)
         self._arrived_ns = now_ns
-        return self._intervals.typical_ns or 0
+        return self._intervals.typical_ns
 
     def _share(self, stamp_ns: int) -> float:
         """Shares are only compared with each other, so that each chunk's can be fixed once."""
@@ -119,3 +119,16 @@ class Timeline:
         if before:
             return before[-1].share * step
         return after[0].share / step if after else 1.0
+
+
+def _relate(there: Placed, new: Placed) -> None:
+    """Note which of two chunks began first, and which ends first; on equal terms the new one is the later."""
+    first, second = (there, new) if there.begins_ns <= new.begins_ns else (new, there)
+    if first.curve.first_ns <= second.begins_ns:
+        second.overlap_ns = max(second.overlap_ns, first.ends_ns - second.begins_ns)
+    shorter, longer = (there, new) if there.ends_ns <= new.ends_ns else (new, there)
+    since = max(there.begins_ns, new.begins_ns)
+    if since <= shorter.ends_ns:
+        known = shorter.outlasted_ns
+        shorter.outlasted_ns = since if known is None else min(known, since)
+        shorter.elder_outlasts |= longer.stamp_ns < shorter.stamp_ns

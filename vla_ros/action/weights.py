@@ -16,7 +16,7 @@ from vla_ros.types import FloatArray
 Rule = Callable[[int, list[Placed]], tuple[FloatArray, FloatArray]]
 
 # At most this part of a chunk's life is spent on fading in, and as much on fading out.
-FADE = 0.5
+FADE = 0.4
 
 
 def newest(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArray]:
@@ -28,13 +28,18 @@ def newest(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArray]:
 
 def crossfade(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArray]:
     """Each chunk takes over linearly from those before it, within the interval at which chunks arrive, or
-    sooner if theirs end sooner."""
+    sooner if theirs end sooner. One that ends before an older one gives back to it the same way."""
     weights = np.zeros(len(chunks))
     left = 1.0
     for index in range(len(chunks) - 1, 0, -1):
         placed = chunks[index]
-        fade = min(placed.interval_ns, placed.overlap_ns)
-        taken = _ramp(time_ns - placed.begins_ns, fade)
+        longest = placed.overlap_ns if placed.interval_ns is None else placed.interval_ns
+        taken = 1.0
+        if placed.overlap_ns > 0:
+            taken = _ramp(time_ns - placed.begins_ns, min(longest, placed.overlap_ns))
+        if placed.elder_outlasts and placed.outlasted_ns is not None:
+            fall = min(longest, placed.ends_ns - placed.outlasted_ns)
+            taken = min(taken, _ramp(placed.ends_ns - time_ns, fall))
         weights[index] = left * taken
         left *= 1.0 - taken
     weights[0] = left
@@ -69,10 +74,11 @@ def _window(time_ns: int, placed: Placed) -> float:
     return window
 
 
-def _ramp(passed_ns: float, whole_ns: float) -> float:
-    if passed_ns >= whole_ns:
-        return 1.0
-    return max(0.0, passed_ns / whole_ns)
+def _ramp(passed_ns: int, whole_ns: float) -> float:
+    """From 0 to 1 while `whole_ns` pass."""
+    if passed_ns <= 0:
+        return 0.0
+    return 1.0 if passed_ns >= whole_ns else passed_ns / whole_ns
 
 
 def _smooth(x: float) -> float:
