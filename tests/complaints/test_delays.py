@@ -12,12 +12,13 @@ from scipy.spatial.transform import Rotation
 
 from tests.safety.plant import Bench
 from tests.tiny_bundle import franka_fields, write_tiny_bundle
-from vla_ros.action.decode import decode, encode
+from vla_ros.action.decode import decode
 from vla_ros.action.latency import Latency
+from vla_ros.action.normalise import normalise
 from vla_ros.action.schedule import make_scheduler
 from vla_ros.robot.channels import gripper_channel, tool_channels
 from vla_ros.robot.config import Robot
-from vla_ros.types import ActionChunk, FloatArray, Observation
+from vla_ros.types import ActionChunk, FloatArray, Observation, RawChunk
 
 MS = 1_000_000
 T0 = 1_700_000_000_000_000_000
@@ -101,16 +102,14 @@ def test_relative_chunks_that_overlap_are_each_taken_from_their_own_pose(mode: s
     scheduler = make_scheduler(mode, {TOOL[-1]: (0.0, 0.08)})
     for observed in (0.0, 300.0, 600.0, 900.0):
         due_ms = observed + np.arange(1, 17) * 100.0
-        rows = np.array([[*pose(ms), 0.08] for ms in due_ms])
-        due = T0 + np.rint(due_ms * MS).astype(np.int64)
         stamp = T0 + round(observed * MS)
-        raw = encode(
-            ActionChunk(TOOL, rows, due, stamp),
-            {"arm": pose(observed)},
-            bundle.manifest,
-            bundle.action,
-            FRANKA.arms,
-        )
+        # T0^-1 Tk, by hand: position, the rotation's first two columns, and an open gripper.
+        origin, axes = pose(observed)[:3], Rotation.from_quat(pose(observed)[3:])
+        rows = []
+        for ms in due_ms:
+            turned = (axes.inv() * Rotation.from_quat(pose(ms)[3:])).as_matrix()
+            rows.append([*axes.inv().apply(pose(ms)[:3] - origin), *turned[:, 0], *turned[:, 1], 1.0])
+        raw = RawChunk(normalise(rows, bundle.action, clip=False).astype(np.float32))
         seen = Observation({}, {"arm/tcp_pose": pose(observed)}, "", {}, stamp)
         found = decode(raw, seen, bundle.manifest, bundle.action, FRANKA.arms)
         scheduler.add(found, stamp + 150 * MS)
