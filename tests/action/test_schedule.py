@@ -284,7 +284,7 @@ def arriving(arrivals) -> list[tuple[int, ActionChunk]]:
 @given(ARRIVALS, st.sampled_from(BLENDING))
 def test_neither_coming_nor_going_makes_a_step(arrivals, mode: str) -> None:
     """Late, early, reordered, of any length and rate: the target is the same before and after a chunk arrives,
-    and before and after one ends, as long as another goes on that was there before."""
+    and before and after one ends, as long as one goes on that was there before."""
     s = make(mode)
     there: list[ActionChunk] = []
     asked = -1
@@ -295,7 +295,7 @@ def test_neither_coming_nor_going_makes_a_step(arrivals, mode: str) -> None:
         before = s.sample(at * MS)
         s.add(c, at * MS)
         after = s.sample(at * MS)
-        if before is not None:
+        if before is not None and any(other.due_ns[-1] > at * MS for other in there):
             assert after.values == pytest.approx(before.values, abs=1e-9)
         there.append(c)
         asked = at * MS
