@@ -112,11 +112,12 @@ class JointTrajectory:
         due = stamp_ns + after_ns[0] + period + LATE_NS
         # Enough knots to reach back beyond now, also where the loop woke up a little early.
         count = ceil((2 * period + LATE_NS) / period) + 1
-        before = self._before(due, period, count, rows[0, 0])
+        # Where the joints rest if this motion begins here: the first knot is a sixth of a step away from it.
+        still = np.zeros_like(rows[0])
+        still[0] = rows[0, 0] - rows[0, 1] * (period / NS / 3.0)
+        before = self._before(due, period, count, still[0])
         begins = before is None
         if before is None:
-            still = np.zeros_like(rows[0])
-            still[0] = rows[0, 0]
             before = [still] * count
         times = [due - ticks * period for ticks in range(count, 0, -1)]
         self._due_ns = times + [due + after - after_ns[0] for after in after_ns]
@@ -131,16 +132,17 @@ class JointTrajectory:
         first = max(bisect_right(times, stamp_ns) - 1, 0)
         return self._say(self._due_ns[first:], self._rows[first:])
 
-    def _before(self, due: int, period: int, count: int, q: FloatArray) -> list[FloatArray] | None:
-        """The `count` knots before the one at `due`, where q [J] is, of the last message's spline; None where
-        that one does not go on: after a long silence, and where it rests elsewhere (the arm was moved)."""
+    def _before(self, due: int, period: int, count: int, rest: FloatArray) -> list[FloatArray] | None:
+        """The `count` knots before the one at `due`, of the last message's spline; None where that one does
+        not go on: after a long silence, and where it has ended elsewhere than at `rest` [J] (the arm was
+        moved)."""
         if not self._due_ns:
             return None
         newest = self._due_ns[self._newest]
         periods = round((due - newest) / period)
         if not 1 <= periods <= LONGEST_GAP or abs(due - newest - periods * period) > GRID_NS:
             return None
-        if due > self._due_ns[-1] and np.abs(q - self._rows[-1][0]).max() > SAME_PLACE:
+        if due > self._due_ns[-1] and np.abs(rest - self._rows[-1][0]).max() > SAME_PLACE:
             return None
         if periods == 1 and count == self._newest:
             return self._rows[1 : count + 1]
