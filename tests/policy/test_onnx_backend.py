@@ -117,6 +117,7 @@ def test_a_provider_that_is_not_there_is_refused(bundle: Bundle) -> None:
         OnnxPolicy(bundle, "cuda")
 
 
+@pytest.mark.complaint("GR00T 364")
 def test_a_silent_fall_back_to_the_cpu_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """onnxruntime-gpu without a GPU lists the provider, warns on stderr and runs on the CPU."""
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
@@ -142,6 +143,7 @@ def test_parity_holds_for_the_recorded_case(bundle: Bundle) -> None:
     assert result.cosine > 0.999999
 
 
+@pytest.mark.complaint("GR00T 471")
 def test_parity_notices_other_weights(tmp_path: Path) -> None:
     fields = manifest_fields()
     files = bundle_files(fields)

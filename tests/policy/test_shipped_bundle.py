@@ -25,6 +25,7 @@ def test_it_fits_the_franka(bundle: Bundle) -> None:
     assert all(line.ok for line in match(bundle, load_robot(robot_config("franka"))))
 
 
+@pytest.mark.complaint("GR00T 471")
 def test_parity_holds_on_this_machine(bundle: Bundle) -> None:
     result = run_parity(bundle, OnnxPolicy(bundle))
     assert result.ok, result
