@@ -4,7 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_ros.robot.config import Box, JointLimits
+from vla_ros.robot.spline import coefficients, state
 from vla_ros.safety.limits import JointLimiter, ToolSpeed, into_box, outside_box
+from vla_ros.types import FloatArray, Motion
 
 DT = 0.01
 LIMITS = JointLimits(
@@ -37,12 +39,44 @@ def breaks(positions: np.ndarray) -> dict[str, float]:
 
 
 def run(made: JointLimiter, targets, velocities=None) -> np.ndarray:
-    sent = [made.q, made.q, made.q]  # at rest before
+    """The control points of following `targets`; what is sent for them is looked at on the way."""
+    points = [made.q, made.q, made.q]  # at rest before
+    motions = []
     for index, target in enumerate(targets):
         tv = np.zeros(3) if velocities is None else velocities[index]
         made.commit(made.plan(np.asarray(target, dtype=float), tv))
-        sent.append(made.q)
-    return np.array(sent)
+        points.append(made.q)
+        motions.append(made.motion())
+    assert_curve_within(motions)
+    return np.array(points)
+
+
+def assert_curve_within(motions: list[Motion]) -> None:
+    """The spline through what was sent keeps every limit at every moment, and so does every way to rest."""
+    sent = np.array([[motion.q[0], motion.v[0], motion.a[0]] for motion in motions])
+    assert_rows_within(np.arange(len(sent)) * DT, sent)
+    for motion in motions[::7]:
+        assert motion.after_s[0] == pytest.approx(DT)
+        assert motion.after_s[1] == pytest.approx(2 * DT)
+        assert not motion.v[-1].any()
+        assert not motion.a[-1].any()
+        assert_rows_within(motion.after_s, np.stack([motion.q, motion.v, motion.a], axis=1))
+
+
+def assert_rows_within(times: FloatArray, rows: FloatArray) -> None:
+    """rows: [P, 3, J], joined by quintics as a trajectory controller does."""
+    low, high = np.array(LIMITS.position).T
+    for index in range(len(times) - 1):
+        span = float(times[index + 1] - times[index])
+        curve = coefficients(tuple(rows[index]), tuple(rows[index + 1]), span)
+        jerk = np.arange(3, 6)[:, None] * np.arange(2, 5)[:, None] * np.arange(1, 4)[:, None] * curve[3:]
+        for t in (0.0, 0.3 * span, 0.5 * span, 0.8 * span, span):
+            q, v, a = state(curve, t)
+            assert np.all(q >= np.minimum(low, rows[0, 0]) - 1e-12)
+            assert np.all(q <= np.maximum(high, rows[0, 0]) + 1e-12)
+            assert np.all(np.abs(v) <= np.array(LIMITS.velocity) + 1e-8)
+            assert np.all(np.abs(a) <= np.array(LIMITS.acceleration) + 1e-5)
+            assert np.all(np.abs(t ** np.arange(3) @ jerk) <= np.array(LIMITS.jerk) + 2e-2)
 
 
 TOLERANCE = {"position": 0.0, "velocity": 1e-9, "acceleration": 1e-6, "jerk": 1e-3}
@@ -56,7 +90,7 @@ def assert_within(positions: np.ndarray) -> None:
 value = st.one_of(st.floats(-4, 4), st.sampled_from([-1e9, 1e9, 2.0, -1.0, 0.0]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 60), value, value, value, value), min_size=1, max_size=12))
 def test_no_run_of_targets_and_target_velocities_breaks_a_limit(segments) -> None:
     targets, velocities = [], []
@@ -69,14 +103,158 @@ def test_no_run_of_targets_and_target_velocities_breaks_a_limit(segments) -> Non
 def test_stopping_at_any_moment_breaks_no_limit() -> None:
     rng = np.random.default_rng(0)
     made = limiter()
-    sent = [made.q] * 3
-    for _ in range(3000):
+    sent, motions = [made.q] * 3, []
+    for _ in range(2000):
         if rng.random() < 0.3:
             made.commit(made.plan_stop())
         else:
             made.commit(made.plan(rng.choice([-1e6, 1e6], 3), np.zeros(3)))
         sent.append(made.q)
+        motions.append(made.motion())
     assert_within(np.array(sent))
+    assert_curve_within(motions)
+
+
+def sampled(motion: Motion, ticks: int) -> FloatArray:
+    """Where quintics through a motion's rows are at the first `ticks` ticks."""
+    rows = np.stack([motion.q, motion.v, motion.a], axis=1)
+    places = []
+    for time in motion.after_s[0] + np.arange(ticks) * DT:
+        after = min(int(np.searchsorted(motion.after_s, time - 1e-9)), len(rows) - 1)
+        if after == 0 or time >= motion.after_s[-1]:
+            places.append(rows[after, 0])
+            continue
+        begin, end = motion.after_s[after - 1], motion.after_s[after]
+        curve = coefficients(tuple(rows[after - 1]), tuple(rows[after]), end - begin)
+        places.append(state(curve, time - begin)[0])
+    return np.array(places)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 40), value, value, value), min_size=1, max_size=4))
+def test_the_rows_after_the_knot_are_what_stopping_would_send(segments) -> None:
+    made = limiter()
+    for ticks, *target in segments:
+        for _ in range(ticks):
+            made.commit(made.plan(np.array(target), np.zeros(3)))
+    motion = made.motion()
+    knots = [motion.q[0]]
+    while not made.at_rest:
+        made.commit(made.plan_stop())
+        knots.append(made.motion().q[0])
+    np.testing.assert_allclose(sampled(motion, len(knots)), knots, atol=1e-9)
+    np.testing.assert_allclose(motion.q[-1], made.q, atol=1e-9)
+
+
+def test_missed_ticks_leave_the_joints_where_the_way_to_rest_led() -> None:
+    made = limiter()
+    start = 1_700_000_000_000_000_000
+    for tick in range(30):
+        assert made.tick(start + tick * 10_000_000) == 0
+        made.commit(made.plan(np.array([2.0, -3.0, 0.3]), np.zeros(3)))
+    motion = made.motion()
+    assert made.tick(start + 34 * 10_000_000 + 3_000_000) == 4
+    made.commit(made.plan_stop())
+    np.testing.assert_allclose(made.motion().q[0], sampled(motion, 6)[-1], atol=1e-9)
+    # This tick came 3 ms late, so what is due is due 3 ms sooner.
+    assert made.motion().after_s[0] == pytest.approx(0.007)
+    assert made.tick(start + 86_400 * 10**9) == 1000
+    assert made.at_rest
+
+
+def test_all_joints_come_to_rest_together_and_where_it_was_said() -> None:
+    made = limiter()
+    for _ in range(25):
+        made.commit(made.plan(np.array([2.0, -3.0, 0.16]), np.zeros(3)))
+    direction = made.v / np.linalg.norm(made.v)
+    moving = []
+    while not made.at_rest:
+        made.commit(made.plan_stop())
+        if made.v.any():
+            np.testing.assert_allclose(made.v / np.linalg.norm(made.v), direction, atol=1e-9)
+        moving.append(made.v != 0)
+    assert all(row.all() or not row.any() for row in moving)
+
+
+def test_soft_start_bounds_the_velocity_and_only_grows() -> None:
+    made = limiter()
+    made.scale = 0.1
+    speeds = []
+    for tick in range(120):
+        made.scale = min(1.0, 0.1 + tick / 100)
+        made.commit(made.plan(np.array([2.0, -3.0, 0.15]), np.zeros(3)))
+        speeds.append(np.abs(made.v))
+        assert np.all(speeds[-1] <= made.scale * np.array(LIMITS.velocity) + 1e-12)
+    assert np.max(speeds) > 1.4
+    with pytest.raises(ValueError, match="in motion"):
+        made.scale = 0.5
+    for bad in (0.0, -1.0, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="share"):
+            made.scale = bad
+    while not made.at_rest:
+        made.commit(made.plan_stop())
+    made.scale = 0.5
+
+
+def test_at_rest_the_knot_is_the_joint_position_itself() -> None:
+    made = limiter()
+    assert made.at_rest
+    motion = made.motion()
+    assert motion.q.tolist() == [START.tolist()] * 2
+    assert not motion.v.any()
+    made.commit(made.plan(START + 0.1, np.zeros(3)))
+    assert not made.at_rest
+    while made.v.any():
+        made.commit(made.plan_stop())
+    assert not made.at_rest, "the spline still moves"
+    made.commit(made.plan_stop())
+    made.commit(made.plan_stop())
+    assert made.at_rest
+    made.reset(START)
+    assert made.at_rest
+
+
+def test_near_a_position_limit_a_joint_is_as_slow_as_it_has_to_be() -> None:
+    made = JointLimiter(LIMITS.model_copy(update={"approach": [1.0, 9.0, 0.5]}), DT)
+    made.reset(START)
+    for _ in range(400):
+        before = made.q[0]
+        made.commit(made.plan(np.array([9.0, -1.0, 0.15]), np.zeros(3)))
+        # Discrete time allows half a tick's change more than v^2 = 2 a d.
+        assert made.v[0] <= np.sqrt(2 * 1.0 * (2.0 - before)) + 1e-9
+    assert made.q[0] == pytest.approx(2.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("rate_hz", [50, 100])
+def test_a_smooth_reference_is_followed_without_lag_and_without_jerk_of_its_own(rate_hz: int) -> None:
+    joints, dt = 14, 1 / rate_hz
+    wide = JointLimits(
+        position=[(-3, 3)] * joints,
+        velocity=[2.0] * joints,
+        acceleration=[8.0] * joints,
+        jerk=[3000.0] * joints,
+    )
+    phase, speed = np.linspace(0, 6, joints), np.linspace(0.4, 1.3, joints)
+
+    def reference(t: float) -> FloatArray:
+        return 0.5 * np.sin(speed * t + phase)
+
+    made = JointLimiter(wide, dt)
+    made.reset(reference(0))
+    knots, wanted, words = [], [], set()
+    for tick in range(1, 12 * rate_hz):
+        target, before = reference(tick * dt), reference((tick - 1) * dt)
+        step = made.plan(target, (target - before) / dt)
+        made.commit(step)
+        if tick > rate_hz:
+            words |= set(step.limits)
+            knots.append(made.motion().q[0])
+            wanted.append(reference((tick - 1) * dt))
+    # The knot is of one period before the newest target.
+    assert np.abs(np.array(knots) - wanted).max() < 2e-4
+    jerk = [np.sqrt(np.mean((np.diff(run, 3, axis=0) / dt**3) ** 2)) for run in (knots, wanted)]
+    assert jerk[0] <= jerk[1] * 1.02
+    assert not words
 
 
 def test_a_moving_target_is_followed_exactly_once_caught() -> None:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_ros.robot.config import Box, JointLimits
+from vla_ros.safety.beat import Beat
 from vla_ros.safety.stop import braked, braking_speed, deceleration, ticks_to_rest
 from vla_ros.types import FloatArray, Motion
 
@@ -183,38 +184,39 @@ class JointLimiter:
         Two rows at least, one period apart; the last one rests.
         """
         period = self.period_s
-        first = self.q - self._middle
-        knot = self._middle + (first - (self._middle - self._oldest)) / 6.0
-        knot_v = (self.q - self._oldest) / (2.0 * period)
-        knot_a = (first - (self._middle - self._oldest)) / period**2
         due_s = period - self._beat.late_s
         if self.at_rest:
-            rest = np.zeros((2, len(knot)))
-            return Motion(np.array([due_s, due_s + period]), np.vstack([knot, knot]), rest, rest)
+            rest = np.zeros((2, len(self.q)))
+            return Motion(np.array([due_s, due_s + period]), np.vstack([self.q, self.q]), rest, rest)
+        bend = (self.q - self._middle) - (self._middle - self._oldest)
+        knot = self._middle + bend / 6.0
+        knot_v = (self.q - self._oldest) / (2.0 * period)
+        knot_a = bend / period**2
         speed = np.abs(self.v)
         slowing, ticks, whole = self._deceleration(self.q, self.v, speed)
         index = {0, max(ticks - 1, 0), ticks}
         for k in whole:
             index |= {k - 1, k, k + 1}
         at = np.array(sorted(index), dtype=np.float64)
-        place = at[:, None]
-        this, way = braked(speed, slowing, place, period)
+        this, way = braked(speed, slowing, at[:, None], period)
         following = np.maximum(this - slowing, 0.0)
         # At rest, but for rounding.
         this[-1] = following[-1] = 0.0
         sign = np.sign(self.v)
-        points = self.q + sign * way
-        points = np.minimum(
-            np.maximum(points, np.minimum(self.lower, self.q)), np.maximum(self.upper, self.q)
-        )
-        q = np.vstack([knot, points + sign * (following - this) * (period / 6.0)])
-        v = np.vstack([knot_v, sign * (this + following) * 0.5])
-        a = np.vstack([knot_a, sign * (following - this) / period])
-        return Motion(due_s + np.concatenate([[0.0], (at + 1.0) * period]), q, v, a)
+        q, v, a = np.empty((3, len(at) + 1, len(sign)))
+        q[0], v[0], a[0] = knot, knot_v, knot_a
+        np.multiply(this + following, 0.5 * sign, out=v[1:])
+        change = (following - this) * sign
+        np.divide(change, period, out=a[1:])
+        np.add(self._inside(self.q + sign * way), change * (period / 6.0), out=q[1:])
+        after_s = np.empty(len(at) + 1)
+        after_s[0] = due_s
+        np.add((at + 1.0) * period, due_s, out=after_s[1:])
+        return Motion(after_s, q, v, a)
 
     def way_to_rest(self, step: Step) -> FloatArray:
         """Control points from `step` on when braking starts right after it, one per tick, [K, J]; the joints
-        rest at the last."""
+        rest at the last. (For `vla_ros.safety.clearance`.)"""
         speed = np.abs(step.v)
         slowing, ticks, _ = self._deceleration(step.q, step.v, speed)
         way = braked(speed, slowing, np.arange(ticks + 1.0)[:, None], self.period_s)[1]
@@ -278,43 +280,6 @@ class JointLimiter:
     def _inside(self, q: FloatArray) -> FloatArray:
         """Rounding must not cross a limit, and a joint that is outside must not be pulled in by a step."""
         return np.minimum(np.maximum(q, np.minimum(self.lower, self.q)), np.maximum(self.upper, self.q))
-
-
-class Beat:
-    """An even row of ticks, one period apart, laid through the times at which a loop really woke up."""
-
-    # Less than this share of a period is being late, not having missed a tick.
-    LATE = 0.9
-    # So many periods late, and the clock was set or the process was stopped: a new row begins.
-    LONGEST = 1000
-
-    def __init__(self, period_ns: int) -> None:
-        self._period_ns = period_ns
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin a new row with the next tick."""
-        self._last_ns: int | None = None
-        self.late_s = 0.0
-
-    def tick(self, now_ns: int) -> int:
-        """Ticks missed before the one at `now_ns`. Sets `late_s`, how long after its place in the row this
-        one came; negative where it came early."""
-        missed = 0
-        period = self._period_ns
-        if self._last_ns is None:
-            place = now_ns
-        else:
-            place = self._last_ns + period
-            late = now_ns - place
-            if late > self.LATE * period:
-                missed = max(round(late / period), 1)
-                place += missed * period
-            if missed > self.LONGEST or late < -period:
-                place, missed = now_ns, min(missed, self.LONGEST)
-        self._last_ns = place
-        self.late_s = (now_ns - place) / 1e9
-        return missed
 
 
 def into_box(position: FloatArray, box: Box) -> FloatArray:

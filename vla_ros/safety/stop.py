@@ -18,6 +18,7 @@ from vla_ros.types import FloatArray
 
 # Of one tick: a velocity of n changes is stopped in n ticks though it was rounded up.
 _ROUNDING = 1e-9
+_NONE = float(np.finfo(np.float64).tiny)
 
 
 def braking_speed(distance: FloatArray, change: FloatArray, period_s: float) -> FloatArray:
@@ -59,7 +60,6 @@ def braked(
     speed: FloatArray, deceleration: FloatArray, ticks: FloatArray, period_s: float
 ) -> tuple[FloatArray, FloatArray]:
     """(speed [P, J], way gone since, rad [P, J]) `ticks` [P, 1] into a braking from `speed` [J]."""
-    slowing = np.maximum(deceleration, np.finfo(np.float64).tiny)
-    whole = np.minimum(ticks, np.floor(speed / slowing + _ROUNDING))
+    whole = np.minimum(ticks, np.floor(speed / np.maximum(deceleration, _NONE) + _ROUNDING))
     way = period_s * whole * (speed - 0.5 * (whole + 1.0) * deceleration)
     return np.maximum(speed - ticks * deceleration, 0.0), way
