@@ -152,8 +152,8 @@ def judge(
         first_ns = sent[0].at_ns if sent else 0
         sources = [f"{at} {source}" for at, source in observer.sources]
         published = [(each.at_ns, each.stamp_ns, *each.points[0].positions) for each in sent]
-        times = np.array([first_ns, begin_ns, end_ns, done_ns])
-        np.savez(file, reference=reference, times=times, sources=sources, sent=np.array(published))
+        marks = np.array([first_ns, begin_ns, end_ns, done_ns])
+        np.savez(file, reference=reference, times=marks, sources=sources, sent=np.array(published))
     return {
         "fault": fault.name,
         "detected_ms": None if detected_ms is None else round(detected_ms, 1),
@@ -173,8 +173,8 @@ def in_drivers_time(sent: Sequence[Sent], driver_clock: Sequence[tuple[int, int]
     """The messages with the time on the driver's clock at which each was published."""
     at, ahead = (np.array(column) for column in zip(*driver_clock, strict=True))
     newest = np.maximum(np.searchsorted(at, [each.at_ns for each in sent]) - 1, 0)
-    times = np.maximum.accumulate([each.at_ns for each in sent] + ahead[newest])
-    return [replace(each, at_ns=int(time_ns)) for each, time_ns in zip(sent, times, strict=True)]
+    on_drivers = np.maximum.accumulate([each.at_ns for each in sent] + ahead[newest])
+    return [replace(each, at_ns=int(time_ns)) for each, time_ns in zip(sent, on_drivers, strict=True)]
 
 
 def held_or_dead(fault: Fault, held_ns: int | None) -> bool:

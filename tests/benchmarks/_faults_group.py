@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,11 +189,18 @@ def run_group(name: str, folder: Path, wanted: list[str] | None) -> None:
                 tell(row=play(fault, stage))
             except VlaRosError as error:
                 tell(row=broken(fault, error))
-                stage.close()
+                end(stage)
                 stage = None
     finally:
         if stage is not None:
-            stage.close()
+            end(stage)
+
+
+def end(stage: Stage) -> None:
+    """Close it; logs on the small disk, which goes with its namespace, are kept."""
+    stage.close()
+    if stage.logs.name == DISK:
+        shutil.copytree(stage.logs, stage.logs.with_name("kept"), ignore=shutil.ignore_patterns("filler"))
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from rclpy.serialization import deserialize_message
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from vla_ros.benchmarks._faults_case import RESET, START, Bound, Fault
+from vla_ros.benchmarks._faults_case import ITSELF, RESET, START, Bound, Fault
 from vla_ros.benchmarks._faults_stage import Stage
 from vla_ros.errors import VlaRosError
 from vla_ros.policy.bundle import load_bundle
@@ -207,9 +207,11 @@ def camera(name: str, kind: str, bound: Any = camera_age, arm: str = "holds", **
     return Fault(name, spoil("front", kind, **how), unspoiled("front"), 3.5, arm, bound, words)
 
 
-def joints(name: str, kind: str, bound: Any, arm: str, lasts_s: float = 2.0, **how: Any) -> Fault:
+def joints(
+    name: str, kind: str, bound: Any, arm: str, recovery: tuple[str, ...] = (ITSELF,), **how: Any
+) -> Fault:
     words = "joint_states|joint states|glitch"
-    return Fault(name, spoil("joints", kind, **how), unspoiled("joints"), lasts_s, arm, bound, words)
+    return Fault(name, spoil("joints", kind, **how), unspoiled("joints"), 2.0, arm, bound, words, recovery)
 
 
 def plain() -> list[Fault]:
@@ -250,10 +252,13 @@ def relayed() -> list[Fault]:
         joints("joint states at 5 Hz", "thin", joint_timeout, "either", amount=5.0),
         joints("joint names reordered", "rewrite", None, "moves", rewrite={"what": "reorder"}),
         joints("one joint reads 1 rad more, once", "rewrite", None, "moves", count=1, rewrite=GLITCH),
-        joints("one joint reads 1 rad more", "rewrite", joint_timeout, "holds", rewrite=GLITCH),
+        joints(
+            "one joint reads 1 rad more, for 2 s", "rewrite", joint_timeout, "holds", rewrite=GLITCH,
+            recovery=(ITSELF, START, RESET),
+        ),
         Fault(
             "driver does not obey", spoil("commands", "dead"), unspoiled("commands"), 3.0, "holds",
-            chunk_timeout, "not_following", (START,),
+            chunk_timeout, "not_following", (START, RESET),
         ),
     ]  # fmt: skip
 

@@ -23,7 +23,6 @@ from typing import Any
 
 from vla_ros import processes
 from vla_ros.benchmarks.bench import Bench, Progress, Value
-from vla_ros.errors import VlaRosError
 
 GROUPS = ("plain", "relayed", "clock", "network", "full")
 GROUP_S = 300.0
@@ -85,8 +84,9 @@ def _group(
         timer.cancel()
         processes.end([child], grace_s=20.0)
     if code:
-        tail = (folder / f"{group}.log").read_text(errors="replace").splitlines()[-15:]
-        raise VlaRosError("\n".join([f"the group '{group}' ended {processes.describe_exit(code)}:", *tail]))
+        tail = (folder / f"{group}.log").read_text(errors="replace").splitlines()[-3:]
+        told = " ".join([f"ended {processes.describe_exit(code)}:", *tail])
+        rows.append({"fault": f"({group})", "told": told, "met": False})
     return rows
 
 
