@@ -174,7 +174,6 @@ def test_grippers_are_held_and_nothing_is_extrapolated(interpolation: str) -> No
         0.08,
         0,
     ]
-    assert [k.held(ms * MS, 7) for ms in (199, 200)] == [0.08, 0]
     for outside in (100 * MS - 1, 500 * MS + 1):
         assert not k.covers(outside)
         with pytest.raises(ValueError, match="lies outside"):

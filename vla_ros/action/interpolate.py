@@ -2,10 +2,10 @@
 
 linear  positions and joints linearly, orientations by slerp: continuous, velocity steps at each row.
 cubic   a C2 cubic spline through the rows (scipy's, "not-a-knot"). Orientations are splined as quaternions in
-        four dimensions, with the sign that makes neighbours agree, and normalised: exact at the rows, C2, the
-        same in every base and tool frame (both act on quaternions as orthogonal maps), and without the seam at
-        pi or the limit of one turn that rotation vectors have. Rows of constant turning rate are met to
-        (step / 2)^4 / 384 rad.
+        four dimensions, with the sign that makes neighbours agree, and normalised: exact at the rows, C2,
+        the same in every base and tool frame (both act on quaternions as orthogonal maps), and without the
+        seam at pi or the limit of one turn that rotation vectors have. Between rows of constant turning rate
+        the error is some (step / 2)^4 / 384 rad.
 screw   tool poses along the screw (SE(3) geodesic) from each row to the next; joints linearly.
 
 A gripper's width is held until the next row is due. Nothing is extrapolated.
@@ -14,6 +14,7 @@ A gripper's width is held until the next row is due. Nothing is extrapolated.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from vla_ros.action.rotations import angle_between, slerp_one
+from vla_ros.action.rotations import angle_between, slerp
 from vla_ros.types import ActionChunk, FloatArray
 
 Interpolation = Literal["linear", "cubic", "screw"]
@@ -66,26 +67,30 @@ class Curve:
     """The targets of one chunk at any time between its first and last due time."""
 
     def __init__(self, chunk: ActionChunk, columns: Columns, interpolation: Interpolation) -> None:
-        self.due_ns = chunk.due_ns
+        self.columns = columns
         self.first_ns, self.last_ns = int(chunk.due_ns[0]), int(chunk.due_ns[-1])
-        self._columns = columns
-        self._rows = _continuous(chunk.targets, columns)
-        self._slerped = columns.orientations
-        self._screws: list[_Screws] = []
-        if len(self._rows) < 2:
+        self._due = chunk.due_ns.tolist()
+        self.rows = _continuous(chunk.targets, columns)
+        # [H, order, C], highest power first; the last piece is the last row alone.
+        order = 4 if interpolation == "cubic" else 2
+        self._pieces = np.zeros((len(self.rows), order, self.rows.shape[1]))
+        self._pieces[:, -1] = self.rows
+        self.slerped = columns.orientations
+        self.screws: list[Screws] = []
+        if len(self.rows) < 2:
             return
         seconds = (chunk.due_ns - chunk.due_ns[0]) / 1e9
-        if interpolation == "cubic":
-            # [4, H - 1, C], highest power first.
-            self._polynomials = np.ascontiguousarray(CubicSpline(seconds, self._rows).c.swapaxes(0, 1))
-            self._slerped = tuple(turn for turn in columns.orientations if _wide(self._rows[:, turn]))
+        if order == 4:
+            # [4, H - 1, C]; its constant term is the row already there.
+            coefficients = CubicSpline(seconds, self.rows).c
+            self._pieces[:-1, :3] = coefficients[:3].swapaxes(0, 1)
+            self.slerped = tuple(turn for turn in columns.orientations if _wide(self.rows[:, turn]))
         else:
-            slopes = np.diff(self._rows, axis=0) / np.diff(seconds)[:, None]
-            self._polynomials = np.stack([slopes, self._rows[:-1]], axis=1)
+            self._pieces[:-1, 0] = np.diff(self.rows, axis=0) / np.diff(seconds)[:, None]
+        self._pieces[:, :-1, columns.grippers] = 0.0
         if interpolation == "screw":
-            self._slerped = ()
             pairs = zip(columns.positions, columns.orientations, strict=True)
-            self._screws = [_Screws(self._rows, place, turn) for place, turn in pairs]
+            self.screws = [Screws(self.rows, place, turn) for place, turn in pairs]
 
     def covers(self, time_ns: int) -> bool:
         """Whether the time lies between the first and the last due time, both included."""
@@ -93,32 +98,41 @@ class Curve:
 
     def at(self, time_ns: int) -> FloatArray:
         """Targets float64 [C] at a covered time; ValueError elsewhere."""
-        if not self.covers(time_ns):
-            raise ValueError(f"{time_ns} ns lies outside {self.first_ns} to {self.last_ns} ns")
-        row = int(self.due_ns.searchsorted(time_ns, side="right")) - 1
-        begin = int(self.due_ns[row])
-        if time_ns == begin:
-            return self._rows[row].copy()
-        after = (time_ns - begin) / 1e9
-        share = (time_ns - begin) / (int(self.due_ns[row + 1]) - begin)
-        c = self._polynomials[row]
-        powers = (after**3, after * after, after, 1.0) if len(c) == 4 else (after, 1.0)
-        out = np.asarray(np.array(powers) @ c, dtype=np.float64)
-        for turn in self._columns.orientations:
-            q = out[turn]
-            q /= math.sqrt(q @ q)
-        for turn in self._slerped:
-            out[turn] = slerp_one(self._rows[row, turn], self._rows[row + 1, turn], share)
-        for screws in self._screws:
-            screws.put(out, row, share)
-        grippers = self._columns.grippers
-        if len(grippers):
-            out[grippers] = self._rows[row, grippers]
-        return out
+        return np.asarray(evaluate([self], time_ns)[0])
 
-    def held(self, time_ns: int, column: int) -> float:
-        """One column's value at the row that was due last, at a covered time."""
-        return float(self._rows[int(self.due_ns.searchsorted(time_ns, side="right")) - 1, column])
+    def piece(self, time_ns: int) -> tuple[int, float, list[float], FloatArray]:
+        """(row that was due last, share of the way to the next, powers [order], coefficients [order, C])."""
+        if not self.first_ns <= time_ns <= self.last_ns:
+            raise ValueError(f"{time_ns} ns lies outside {self.first_ns} to {self.last_ns} ns")
+        row = bisect_right(self._due, time_ns) - 1
+        passed = time_ns - self._due[row]
+        share = passed / (self._due[row + 1] - self._due[row]) if passed else 0.0
+        x = passed / 1e9
+        pieces = self._pieces
+        return row, share, [x * x * x, x * x, x, 1.0] if pieces.shape[1] == 4 else [x, 1.0], pieces[row]
+
+
+def evaluate(curves: list[Curve], time_ns: int) -> FloatArray:
+    """Targets float64 [N, C] of curves of the same channels and interpolation, at a time that each covers.
+
+    All at once: numpy's cost here is per call, and up to a horizon's worth of chunks overlap.
+    """
+    places = [curve.piece(time_ns) for curve in curves]
+    powers = np.array([place[2] for place in places])
+    out = np.asarray(np.einsum("np,npc->nc", powers, np.array([place[3] for place in places])))
+    for turn in curves[0].columns.orientations:
+        q = out[:, turn]
+        q /= np.sqrt(np.einsum("nc,nc->n", q, q))[:, None]
+        some = [index for index, curve in enumerate(curves) if turn in curve.slerped and places[index][1]]
+        if some:
+            first = np.array([curves[index].rows[places[index][0], turn] for index in some])
+            second = np.array([curves[index].rows[places[index][0] + 1, turn] for index in some])
+            out[some, turn] = slerp(first, second, [places[index][1] for index in some])
+    for index, curve in enumerate(curves):
+        row, share = places[index][:2]
+        for screws in curve.screws if share else ():
+            out[index, screws.place] = screws.position(row, share)
+    return out
 
 
 def _continuous(targets: FloatArray, columns: Columns) -> FloatArray:
@@ -135,42 +149,36 @@ def _wide(quaternions: FloatArray) -> bool:
     return bool((angle_between(quaternions[1:], quaternions[:-1]) > WIDE_STEP).any())
 
 
-class _Screws:
+class Screws:
     """The screw motions from each row of a tool pose to the next: turning by `angle` [H - 1] rad about `axis`
-    [H - 1, 3] through `centre` [H - 1, 3] while moving by `along` [H - 1] m along it (Chasles; Murray, Li,
-    Sastry 1994, section 2.3)."""
+    [H - 1, 3] through a point `arm` [H - 1, 3] m from the row's position, while moving by `along` [H - 1] m
+    along it (Chasles; Murray, Li and Sastry 1994, section 2.3). The orientation on the way is the slerp."""
 
     def __init__(self, rows: FloatArray, place: slice, turn: slice) -> None:
-        self._place, self._turn = place, turn
-        self._p, self._q = rows[:, place], rows[:, turn]
-        # In the base frame: next = turned * row.
-        first, second = self._q[:-1], self._q[1:]
-        turned = _multiply(second, first * np.array([-1.0, -1.0, -1.0, 1.0]))
+        self.place = place
+        q, self._p = rows[:, turn], rows[:, place]
+        # In the base frame: the next orientation is this one times the row's.
+        turned = _multiply(q[1:], q[:-1] * np.array([-1.0, -1.0, -1.0, 1.0]))
         sine = np.sqrt((turned[:, :3] ** 2).sum(axis=1))
         self._angle = 2.0 * np.arctan2(sine, turned[:, 3])
-        straight = self._angle < STRAIGHT
-        self._axis = np.where(straight[:, None], 0.0, turned[:, :3] / np.where(straight, 1.0, sine)[:, None])
-        moved = self._p[1:] - self._p[:-1]
-        self._along = (moved * self._axis).sum(axis=1)
-        across = moved - self._along[:, None] * self._axis
-        # The centre c solves (1 - R) c = p1 - R p0 across the axis; relative to p0 it is this.
-        half = np.tan(np.where(straight, 1.0, self._angle) / 2.0)[:, None]
-        arm = 0.5 * (across + np.cross(self._axis, across) / half)
-        self._arm = np.where(straight[:, None], 0.0, arm)
-        self._moved = moved
-        self._straight = straight
+        self._straight = self._angle < STRAIGHT
+        straight = self._straight[:, None]
+        self._axis = np.where(straight, 0.0, turned[:, :3] / np.where(straight, 1.0, sine[:, None]))
+        self._moved = np.diff(self._p, axis=0)
+        self._along = (self._moved * self._axis).sum(axis=1)
+        across = self._moved - self._along[:, None] * self._axis
+        # A turn about c takes p to c + R (p - c): so c - p is half the way across, and as far sideways as the
+        # angle says.
+        half = np.tan(np.where(self._straight, 1.0, self._angle) / 2.0)[:, None]
+        self._arm = 0.5 * (across + np.cross(self._axis, across) / half)
 
-    def put(self, out: FloatArray, row: int, share: float) -> None:
-        """Write the pose `share` of the way from `row` to the next into its columns of `out`."""
-        out[self._turn] = slerp_one(self._q[row], self._q[row + 1], share)
+    def position(self, row: int, share: float) -> FloatArray:
+        """Position [3] m, `share` of the way from `row` to the next."""
         if self._straight[row]:
-            out[self._place] = self._p[row] + share * self._moved[row]
-            return
-        axis, angle = self._axis[row], share * self._angle[row]
-        c = self._arm[row]
-        spoke = -c
-        turned = math.cos(angle) * spoke + math.sin(angle) * _cross(axis, spoke)
-        out[self._place] = self._p[row] + c + turned + share * self._along[row] * axis
+            return np.asarray(self._p[row] + share * self._moved[row])
+        axis, angle, arm = self._axis[row], share * self._angle[row], self._arm[row]
+        turned = math.cos(angle) * arm + math.sin(angle) * _cross(axis, arm)
+        return np.asarray(self._p[row] + arm - turned + share * self._along[row] * axis)
 
 
 def _cross(a: FloatArray, b: FloatArray) -> FloatArray:

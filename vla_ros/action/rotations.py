@@ -149,7 +149,7 @@ def slerp(first: ArrayLike, second: ArrayLike, fraction: ArrayLike) -> FloatArra
     """Unit quaternions [..., 4] at `fraction` [...] of the shorter way from `first` to `second`."""
     p, q = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if p.ndim == 1 and q.ndim == 1 and np.ndim(fraction) == 0:
-        return slerp_one(p, q, float(np.asarray(fraction)))
+        return _slerp_one(p, q, float(np.asarray(fraction)))
     f = np.asarray(fraction, dtype=np.float64)[..., None]
     q = np.where((p * q).sum(axis=-1, keepdims=True) < 0, -q, q)
     theta = angle_between(p, q)[..., None] / 2.0
@@ -161,7 +161,7 @@ def slerp(first: ArrayLike, second: ArrayLike, fraction: ArrayLike) -> FloatArra
     return out / _length(out)[..., None]
 
 
-def slerp_one(p: FloatArray, q: FloatArray, fraction: float) -> FloatArray:
+def _slerp_one(p: FloatArray, q: FloatArray, fraction: float) -> FloatArray:
     """`slerp` of one pair, in plain numbers: a control tick makes several, and numpy costs per call."""
     cosine = float(p @ q)
     if cosine < 0:

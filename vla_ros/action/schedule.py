@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from vla_ros.action import weights
-from vla_ros.action.interpolate import INTERPOLATIONS, Interpolation
+from vla_ros.action.interpolate import INTERPOLATIONS, Interpolation, evaluate
 from vla_ros.action.rotations import mean
 from vla_ros.action.timeline import Target, Timeline
 from vla_ros.action.vote import GripperVote
@@ -44,7 +44,7 @@ class Scheduler(Protocol):
     """Chunks in, targets out. Not thread-safe: the owner serialises calls."""
 
     def timed(self, chunk: ActionChunk, now_ns: int) -> ActionChunk:
-        """The chunk with the due times that it would get if it were added at `now_ns`: its own, but in sync."""
+        """The chunk with the due times that it gets if added at `now_ns`: its own, but in mode sync."""
         ...
 
     def add(self, chunk: ActionChunk, now_ns: int) -> None:
@@ -116,17 +116,16 @@ class _Scheduler:
         chunks = timeline.at(time_ns)
         if not chunks:
             return None
-        value_weights, vote_weights = self._rule(time_ns, chunks)
-        heard = [index for index in range(len(chunks)) if value_weights[index] > 0.0]
-        rows = np.array([chunks[index].curve.at(time_ns) for index in heard])
-        share = value_weights[heard]
+        share, votes = self._rule(time_ns, chunks)
+        heard = np.flatnonzero((share > 0.0) | (votes > 0.0)).tolist()
+        share, votes = share[heard], votes[heard]
+        rows = evaluate([chunks[index].curve for index in heard], time_ns)
         values = share @ rows
         columns = timeline.columns
         for turn in columns.orientations:
             values[turn] = mean(rows[:, turn], share)
         for column in columns.grippers.tolist():
-            widths = np.array([placed.curve.held(time_ns, column) for placed in chunks])
-            values[column] = self._vote(columns.channels[column], widths, vote_weights)
+            values[column] = self._vote(columns.channels[column], rows[:, column], votes)
         return Target(columns.channels, values, chunks[heard[-1]].stamp_ns)
 
     def last_due_ns(self) -> int | None:
@@ -137,12 +136,3 @@ class _Scheduler:
         """See Scheduler."""
         self._timeline = self._make()
         self._vote.clear()
-
-
-# Until their callers have moved to make_scheduler.
-def Newest() -> Scheduler:
-    return make_scheduler("newest", {}, interpolation="linear")
-
-
-def TemporalEnsemble(m: float, gripper_range: Mapping[str, tuple[float, float]]) -> Scheduler:
-    return make_scheduler("ensemble", gripper_range, m)

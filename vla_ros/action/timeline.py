@@ -29,8 +29,8 @@ class Placed:
     stamp_ns: of its observation. begins_ns: from when on it can have a say: no earlier than its first due
     time, nor than the time that was asked for last when it arrived.
     overlap_ns: how long, from begins_ns on, chunks that began before it go on; 0 where none does.
-    outlasted_ns: from when on a chunk that ends later can take over, None while there is none; elder_outlasts:
-    whether one of those is of an older observation.
+    outlasted_ns: from when on a chunk that ends later can take over, None while there is none.
+    elder_outlasts: whether one of those is of an older observation.
     interval_ns: how long chunks took to follow each other when it arrived, measured; None if not known yet.
     share: its weight before any fading, relative to the other chunks'.
     """
