@@ -170,13 +170,13 @@ class Pipeline:
         fingers = self.arm.gripper.joints
         return Sent(images, states, joint_message(fingers, [0.04] * len(fingers), now_ns - 30 * MS))
 
-    def receive(self, sent: Sent) -> None:
+    def receive(self, sent: Sent, now_ns: int) -> None:
         """Put a round into the buffers."""
         for name, cdr in sent.images.items():
-            self.buffers.image(name, cdr)
+            self.buffers.image(name, cdr, now_ns)
         for cdr in sent.joints:
-            self.buffers.joint_states(self.name, cdr)
-        self.buffers.gripper_states(self.name, sent.gripper)
+            self.buffers.joint_states(self.name, cdr, now_ns)
+        self.buffers.gripper_states(self.name, sent.gripper, now_ns)
 
     def network_output(self, observation: Observation) -> Any:
         """A RawChunk such as the network gives: a slow move of the tool away from where it is."""
@@ -202,7 +202,7 @@ class Pipeline:
         begin_ns = time.time_ns()
         for index in range(len(times)):
             now_ns = begin_ns + index * CHUNK_PERIOD_NS
-            self.receive(self.sent(now_ns))
+            self.receive(self.sent(now_ns), now_ns)
             times[index] = self.one_round(now_ns)
             gc.collect(1)
             time.sleep(PERIOD_S)

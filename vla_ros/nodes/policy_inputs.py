@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from vla_ros.nodes.transport import RawReceiver, polled_subscription, take_latest
 from vla_ros.observation.assemble import Forward, assemble, newest_stamp
-from vla_ros.observation.buffers import ObservationBuffers
+from vla_ros.observation.buffers import MS, ObservationBuffers
 from vla_ros.robot.config import Robot
 from vla_ros.types import Observation
 
@@ -25,6 +26,17 @@ from vla_ros.types import Observation
 CAMERA_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 # The newest state is enough: at this period, interpolation between states is off by 1e-4 rad at 7 rad/s^2.
 JOINT_PERIOD_S = 0.01
+
+
+@dataclass(frozen=True)
+class InputReport:
+    """received, missed: images per camera; dropped: {stream: {reason: messages}}; latency: {stream: (median,
+    95th percentile) in ms from stamp to arrival here}, for streams from which anything has come."""
+
+    received: dict[str, int]
+    missed: dict[str, int]
+    dropped: dict[str, dict[str, int]]
+    latency: dict[str, tuple[float, float]]
 
 
 class PolicyInputs:
@@ -41,7 +53,7 @@ class PolicyInputs:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._ours: list[Any] = []
-        self._streams: list[tuple[Any, Callable[[bytes], None]]] = []
+        self._streams: list[tuple[Any, Callable[[bytes, int], None]]] = []
         self._receiver = RawReceiver(node)
         for name in self._buffers.cameras:
             camera = robot.cameras[name]
@@ -94,24 +106,35 @@ class PolicyInputs:
         """
         self._poll_joints()
         with self._lock:
-            now_ns = self._node.get_clock().now().nanoseconds
+            now_ns = self._now_ns()
             stamp_ns = newest_stamp(self._buffers, now_ns)
             # A stamp ahead of the clock is from before the clock was set back: not to be waited for.
             if stamp_ns < after_ns or stamp_ns <= last_ns <= now_ns:
                 return None
             return assemble(self._buffers, self._robot, now_ns, prompt, kinematics)
 
-    def report(self) -> tuple[dict[str, int], dict[str, int], dict[str, dict[str, int]]]:
-        """({camera: images received}, {camera: missed}, {stream: {reason: messages dropped}})."""
+    def report(self) -> InputReport:
+        """What came in so far, and how late."""
         with self._lock:
-            received = {name: ring.received for name, ring in self._buffers.cameras.items()}
-            missed = {name: ring.missed for name, ring in self._buffers.cameras.items()}
-            dropped = {stream: dict(ring.dropped) for stream, ring in self._buffers.rings.items()}
-        return received, missed, dropped
+            cameras, rings = self._buffers.cameras, self._buffers.rings
+            latencies = [(stream, ring.latency) for stream, ring in rings.items()]
+            return InputReport(
+                received={name: ring.received for name, ring in cameras.items()},
+                missed={name: ring.missed for name, ring in cameras.items()},
+                dropped={stream: dict(ring.dropped) for stream, ring in rings.items()},
+                latency={
+                    stream: ((latency.typical_ns or 0) / MS, (latency.high_ns or 0) / MS)
+                    for stream, latency in latencies
+                    if latency.typical_ns is not None
+                },
+            )
+
+    def _now_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
 
     def _on_image(self, camera: str, cdr: bytes) -> None:
         with self._lock:
-            self._buffers.image(camera, cdr)
+            self._buffers.image(camera, cdr, self._now_ns())
         self.fresh.set()
 
     def _poll_forever(self) -> None:
@@ -122,4 +145,4 @@ class PolicyInputs:
         with self._lock:
             for subscription, push in self._streams:
                 if (cdr := take_latest(subscription)) is not None:
-                    push(cdr)
+                    push(cdr, self._now_ns())

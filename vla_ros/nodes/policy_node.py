@@ -2,8 +2,8 @@
 
 Threads. The executor's thread runs services, parameters and the prompt, which change what is wanted. The
 `inference` thread takes the newest observation, runs the network and publishes. What they share is guarded
-by `_wanted_lock` (prompt, running, epoch, pace). `PolicyInputs` has threads and a lock of its own; no lock
-is taken while another is held.
+by `_wanted_lock` (prompt, running, epoch, pace, source). `PolicyInputs` has threads and a lock of its own; no
+lock is taken while another is held.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from vla_ros.nodes.descriptions import Descriptions
 from vla_ros.nodes.lifecycle import ManagedNode, declare, run, trigger_service
 from vla_ros.nodes.policy_inputs import PolicyInputs
 from vla_ros.nodes.policy_parameters import NAMES, declare_pace, read_pace
-from vla_ros.nodes.policy_report import PolicyReport
+from vla_ros.nodes.policy_report import PolicyReport, shown
 from vla_ros.nodes.realtime import SWITCH_INTERVAL_S, collect_young
 from vla_ros.nodes.transport import check_dds
 from vla_ros.nodes.two_hands import TwoHands
@@ -37,6 +37,7 @@ from vla_ros.policy.bundle import load_bundle
 from vla_ros.policy.contract import require
 from vla_ros.policy.onnx_backend import PROVIDERS, OnnxPolicy, Provider
 from vla_ros.policy.preprocess import Preprocessor
+from vla_ros.policy.rtc import Continuation
 from vla_ros.policy.trigger import Pace, Trigger
 from vla_ros.resources import policy_bundle, robot_config
 from vla_ros.robot.load import load_robot
@@ -70,7 +71,7 @@ class PolicyNode(ManagedNode):
         self._wake = threading.Event()
         self._halt = threading.Event()
         self._thread: threading.Thread | None = None
-        self._prompts: Any = None
+        self._ours: list[Any] = []
         self._chunks: Any = None
         self._inputs: PolicyInputs | None = None
         self._report: PolicyReport | None = None
@@ -80,6 +81,7 @@ class PolicyNode(ManagedNode):
         self._running = False
         self._epoch = 0
         self._pace = read_pace(self)
+        self._source = "policy"
         self.add_on_set_parameters_callback(self._on_parameters)
         trigger_service(self, "start", self._start)
         trigger_service(self, "stop", self._stop)
@@ -117,6 +119,8 @@ class PolicyNode(ManagedNode):
         require(bundle, self._robot)
         self._pace = read_pace(self, horizon=bundle.manifest.outputs.horizon)
         self._bundle = bundle
+        self._continuation = Continuation(bundle.manifest, bundle.action, self._robot.arms)
+        self._say_what_rtc_is(self._pace)
         self._preprocessor = Preprocessor(bundle, self._robot)
         if self._prompt:
             self._check_prompt(self._prompt)
@@ -130,7 +134,10 @@ class PolicyNode(ManagedNode):
         """Publish chunks and reports; listen to the prompt and to the robot."""
         assert self._policy is not None and self._preprocessor is not None
         self._chunks = self.create_publisher(JointTrajectory, "vla/action_chunk", 10)
-        self._prompts = self.create_subscription(String, "vla/prompt", self._on_prompt, LATCHED)
+        self._ours = [
+            self.create_subscription(String, "vla/prompt", self._on_prompt, LATCHED),
+            self.create_subscription(String, "vla/control_source", self._on_source, LATCHED),
+        ]
         self._inputs = PolicyInputs(self, self._robot, self._preprocessor.cameras)
         self._report = PolicyReport(self, self._refresh)
         self._report.diagnostics.value("policy", self._bundle.manifest.name)
@@ -176,9 +183,9 @@ class PolicyNode(ManagedNode):
         if self._report is not None:
             self._report.destroy()
             self._report = None
-        if self._prompts is not None:
-            self.destroy_subscription(self._prompts)
-            self._prompts = None
+        for subscription in self._ours:
+            self.destroy_subscription(subscription)
+        self._ours = []
         if self._chunks is not None:
             self.destroy_publisher(self._chunks)
             self._chunks = None
@@ -188,12 +195,17 @@ class PolicyNode(ManagedNode):
 
     def _on_prompt(self, message: String) -> None:
         self._set_prompt(message.data)
-        self.get_logger().info(f"prompt: {_shown(message.data)}")
+        self.get_logger().info(f"prompt: {shown(message.data)}")
         try:
             self._check_prompt(message.data)
         except Refused as error:
             if self._report is not None:
                 self._report.refused(error)
+
+    def _on_source(self, message: String) -> None:
+        """Who commands the robot: while it is not the policy, no chunk of it is being carried out."""
+        with self._wanted_lock:
+            self._source = message.data
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         """All or nothing: what cannot be is refused with its reason."""
@@ -208,10 +220,19 @@ class PolicyNode(ManagedNode):
             return SetParametersResult(successful=False, reason=str(error))
         if "prompt" in changes:
             self._set_prompt(changes["prompt"])
+        if self._policy is not None and pace.mode != self._pace.mode:
+            self._say_what_rtc_is(pace)
         with self._wanted_lock:
             self._pace = pace
         self._wake.set()
         return SetParametersResult(successful=True)
+
+    def _say_what_rtc_is(self, pace: Pace) -> None:
+        if pace.mode == "rtc" and self._bundle.manifest.sampler.rtc == "none":
+            name = self._bundle.manifest.name
+            self.get_logger().warning(
+                f"policy '{name}' has no real-time chunking: mode rtc acts as crossfade"
+            )
 
     def _check_prompt(self, prompt: str) -> None:
         """Raise Refused when the policy cannot take it."""
@@ -230,7 +251,7 @@ class PolicyNode(ManagedNode):
             self._running = True
             prompt = self._prompt
         self._wake.set()
-        return f"started: {_shown(prompt)}" if prompt else "started; waiting for a prompt"
+        return f"started: {shown(prompt)}" if prompt else "started; waiting for a prompt"
 
     def _stop(self) -> str:
         with self._wanted_lock:
@@ -257,6 +278,9 @@ class PolicyNode(ManagedNode):
         while not self._halt.is_set():
             with self._wanted_lock:
                 running, epoch, prompt, pace = self._running, self._epoch, self._prompt, self._pace
+                followed = self._source == "policy"
+            if not followed:
+                self._continuation.forget()
             if not running:
                 self._report.status("ready")
                 self._wake.wait()
@@ -265,6 +289,7 @@ class PolicyNode(ManagedNode):
             if epoch != last_epoch:
                 self._policy.reset()
                 trigger.reset()
+                self._continuation.forget()
                 last_epoch, last_ns = epoch, 0
             wait_ns = trigger.wait_ns(pace, time.monotonic_ns(), self._now_ns())
             if wait_ns > 0:
@@ -300,8 +325,11 @@ class PolicyNode(ManagedNode):
         assert self._policy is not None and self._preprocessor is not None and self._report is not None
         aligned = time.perf_counter()
         inputs = self._preprocessor(observation, self._two_hands)
+        guidance = None
+        if pace.mode == "rtc" and self._policy.rtc != "none":
+            guidance = self._continuation.guidance(observation, pace.speed)
         preprocessed = time.perf_counter()
-        raw = self._policy.infer(inputs)
+        raw = self._policy.infer(inputs, guidance=guidance)
         inferred = time.perf_counter()
         manifest, arms = self._bundle.manifest, self._robot.arms
         chunk = decode(raw, observation, manifest, self._bundle.action, arms, pace.speed)
@@ -311,22 +339,25 @@ class PolicyNode(ManagedNode):
         diagnostics.sample("preprocess_ms", (preprocessed - aligned) * 1e3)
         diagnostics.sample("inference_ms", (inferred - preprocessed) * 1e3)
         diagnostics.sample("decode_ms", (decoded - inferred) * 1e3)
+        if guidance is not None:
+            diagnostics.count("chunks_guided")
+            diagnostics.value("rtc_frozen_rows", guidance.frozen)
         return chunk, preprocessed - begin + decoded - inferred
 
     def _publish(self, epoch: int, chunk: ActionChunk, pace: Pace, trigger: Trigger, glue_s: float) -> None:
         """Publish the rows that are to be executed, unless stop, reset or another prompt came meanwhile."""
         assert self._report is not None
         begin = time.perf_counter()
-        if pace.execute_steps:
-            chunk = first_rows(chunk, pace.execute_steps)
-        message = to_cdr(chunk)
+        sent = first_rows(chunk, pace.execute_steps) if pace.execute_steps else chunk
+        message = to_cdr(sent)
         with self._wanted_lock:
             if epoch != self._epoch or not self._running:
                 return
             self._chunks.publish(message)
         now_ns = self._now_ns()
         dt_ns = round(self._bundle.manifest.outputs.dt_s / pace.speed * NS)
-        trigger.published(chunk.due_ns, dt_ns, now_ns)
+        trigger.published(sent.due_ns, dt_ns, now_ns)
+        self._continuation.published(chunk, now_ns)
         self._report.diagnostics.sample("glue_ms", (glue_s + time.perf_counter() - begin) * 1e3)
         self._report.diagnostics.sample("observation_age_ms", (now_ns - chunk.stamp_ns) / 1e6)
         self._report.published()
@@ -341,23 +372,10 @@ class PolicyNode(ManagedNode):
         collect_young()
         if self._report is None or self._inputs is None:
             return
-        diagnostics = self._report.diagnostics
         with self._wanted_lock:
             running, prompt, pace = self._running, self._prompt, self._pace
-        diagnostics.value("running", str(running).lower())
-        diagnostics.value("prompt", _shown(prompt))
-        diagnostics.value("mode", pace.mode)
-        diagnostics.value("speed", pace.speed)
-        received, missed, dropped = self._inputs.report()
-        self._report.frames(received, missed)
-        for stream, reasons in dropped.items():
-            for reason, count in reasons.items():
-                diagnostics.value(f"dropped.{stream}.{reason}", count)
-
-
-def _shown(prompt: str) -> str:
-    """A prompt for a log line."""
-    return repr(prompt if len(prompt) <= 100 else f"{prompt[:97]}...")
+        self._report.inputs(self._inputs.report())
+        self._report.wanted(running, prompt, pace, self._bundle.manifest.sampler.rtc)
 
 
 def main() -> None:

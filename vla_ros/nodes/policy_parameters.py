@@ -8,9 +8,10 @@ from typing import Any
 from rclpy.node import Node
 
 from vla_ros.action.decode import SPEEDS
+from vla_ros.action.schedule import MODES
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.lifecycle import declare
-from vla_ros.policy.trigger import MODES, TRIGGERS, Pace
+from vla_ros.policy.trigger import TRIGGERS, Pace
 
 NAMES = ("mode", "trigger", "inference_rate_hz", "trigger_horizon_s", "execute_steps", "speed")
 NS = 1_000_000_000

@@ -18,6 +18,8 @@ from std_msgs.msg import String
 
 from vla_ros.errors import Refused
 from vla_ros.nodes.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher
+from vla_ros.nodes.policy_inputs import InputReport
+from vla_ros.policy.trigger import Pace
 
 STATUS_TOPIC = "vla/policy_status"
 # AUTOMATIC: DDS itself says that the process lives, however long an inference holds Python up.
@@ -73,20 +75,42 @@ class PolicyReport:
             else:
                 self._log.warning(f"no chunk ({error.reason}): {error}")
 
-    def frames(self, received: dict[str, int], missed: dict[str, int]) -> None:
-        """{camera: images received}, {camera: missed}: shown with the rate of the last two seconds."""
+    def inputs(self, report: InputReport) -> None:
+        """What came in; rates are of the last two seconds."""
         now = time.monotonic()
-        self._arrivals.append((now, received))
+        self._arrivals.append((now, report.received))
         while now - self._arrivals[0][0] > RATE_WINDOW_S and len(self._arrivals) > 2:
             self._arrivals.popleft()
         since, before = self._arrivals[0]
-        for name, count in received.items():
+        for name, count in report.received.items():
             rate = (count - before[name]) / (now - since) if now > since else 0.0
             self.diagnostics.value(f"frames.{name}.received", count)
             self.diagnostics.value(f"frames.{name}.rate_hz", rate)
-            self.diagnostics.value(f"frames.{name}.missed", missed[name])
+            self.diagnostics.value(f"frames.{name}.missed", report.missed[name])
+        for stream, (typical, high) in report.latency.items():
+            name = stream.replace("/", ".")
+            self.diagnostics.value(f"{name}.latency_ms", typical)
+            self.diagnostics.value(f"{name}.latency_high_ms", high)
+        for stream, reasons in report.dropped.items():
+            for reason, count in reasons.items():
+                self.diagnostics.value(f"dropped.{stream}.{reason}", count)
+
+    def wanted(self, running: bool, prompt: str, pace: Pace, rtc: str) -> None:
+        """What the node was told. rtc: the kind of real-time chunking that the policy has."""
+        instead = " (acts as crossfade: this policy has no real-time chunking)"
+        mode = pace.mode + (instead if (pace.mode, rtc) == ("rtc", "none") else "")
+        self.diagnostics.value("running", str(running).lower())
+        self.diagnostics.value("prompt", shown(prompt))
+        self.diagnostics.value("mode", mode)
+        self.diagnostics.value("speed", pace.speed)
+        self.diagnostics.value("rtc", rtc)
 
     def destroy(self) -> None:
         """Stop publishing."""
         self.diagnostics.destroy()
         self._node.destroy_publisher(self._publisher)
+
+
+def shown(prompt: str) -> str:
+    """A prompt for a line of text."""
+    return repr(prompt if len(prompt) <= 100 else f"{prompt[:97]}...")

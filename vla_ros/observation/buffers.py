@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from vla_ros.action.latency import Latency
 from vla_ros.errors import Refused
 from vla_ros.observation.decode import (
     Frame,
@@ -38,7 +39,7 @@ class Ring(Generic[T]):
 
     samples: (stamp_ns, value), oldest first. received: messages seen; dropped: {reason: how many of
     them were not kept}; missed: how many more there would have been between the stamps at the stream's
-    own rate, lost on the way or never sent.
+    own rate, lost on the way or never sent; latency: from stamp to arrival.
     """
 
     def __init__(self, stream: str, topic: str, capacity: int, max_age_ns: int, rate_hz: float) -> None:
@@ -49,30 +50,30 @@ class Ring(Generic[T]):
         self.samples: deque[tuple[int, T]] = deque(maxlen=capacity)
         self.received = 0
         self.dropped: Counter[str] = Counter()
+        self.latency = Latency()
         self._repeats = 0
-        self._before_jump_ns: int | None = None
+        self._back_ns = 0
         self._unusable: Refused | None = None
         self._foreign: Refused | None = None
 
     def clear(self) -> None:
         """Forget all samples and faults; the counters go on."""
         self.samples.clear()
-        self._repeats = 0
-        self._before_jump_ns = None
-        self._unusable = None
-        self._foreign = None
+        self._repeats = self._back_ns = 0
+        self._unusable = self._foreign = None
 
-    def push(self, stamp_ns: int, value: T) -> None:
-        """Keep a sample, unless its stamp says that it is none.
+    def push(self, stamp_ns: int, value: T, now_ns: int) -> None:
+        """Keep a sample that arrives now, unless its stamp says that it is none.
 
-        The same stamp again: not kept ("frozen"). A little older than the newest (within max_age): late,
-        not kept ("back_in_time"). Further back: the stream's clock was set back, so the samples from
-        before it are forgotten and it starts anew.
+        The same stamp again: not kept ("frozen"). Older than the newest: out of order, or from a stream whose
+        clock was set back, and not kept ("back_in_time"). Where the machine's clock was set back, the newest
+        is from the future, and was dropped as such.
         """
         self.received += 1
         if stamp_ns == 0:
             self._drop(Refused("no_stamp", f"{self.topic}: header.stamp is not set; the driver must set it"))
             return
+        self._drop_future(now_ns)
         self._unusable = self._foreign = None
         if self.samples:
             newest = self.samples[-1][0]
@@ -81,15 +82,13 @@ class Ring(Generic[T]):
                 self.dropped["frozen"] += 1
                 return
             if stamp_ns < newest:
+                self._back_ns = newest - stamp_ns
                 self.dropped["back_in_time"] += 1
-                if newest - stamp_ns <= self.max_age_ns:
-                    return
-                self.samples.clear()
-                self._before_jump_ns = newest
-            else:
-                self.missed += max(0, round((stamp_ns - newest) / self.period_ns) - 1)
-        self._repeats = 0
+                return
+            self.missed += max(0, round((stamp_ns - newest) / self.period_ns) - 1)
+        self._repeats = self._back_ns = 0
         self.samples.append((stamp_ns, value))
+        self.latency.add(now_ns - stamp_ns)
 
     def refuse(self, reason: Refused) -> None:
         """Note a message that cannot be used. No observation is made until a usable one arrives."""
@@ -110,9 +109,13 @@ class Ring(Generic[T]):
     def check(self, now_ns: int) -> None:
         """Raise Refused when the newest sample must not be used now.
 
+        Samples from the future are dropped: the clock was set back, or the stream's is ahead. So a stream is
+        as good as new with its first sample after either.
+
         Reasons: "incomplete" (nothing yet), "future", "stale", or for a stale stream why it is so:
         "frozen", "back_in_time"; and whatever made the last message unusable.
         """
+        self._drop_future(now_ns)
         if self._unusable is not None:
             raise self._unusable
         if not self.samples:
@@ -120,12 +123,6 @@ class Ring(Generic[T]):
                 raise self._foreign
             raise Refused("incomplete", f"{self.stream}: nothing received on {self.topic}")
         age = now_ns - self.samples[-1][0]
-        if age < -self.max_age_ns:
-            raise Refused(
-                "future",
-                f"{self.stream}: stamped {_ms(-age)} ahead of this machine's clock on {self.topic}; "
-                f"synchronise the clocks (chrony, PTP)",
-            )
         if age <= self.max_age_ns:
             return
         if self._foreign is not None:
@@ -134,12 +131,24 @@ class Ring(Generic[T]):
         if self._repeats:
             text = f"{self.stream}: {self.topic} repeats one stamp ({self._repeats} times); {limit}"
             raise Refused("frozen", text)
-        if self._before_jump_ns is not None:
-            back = self._before_jump_ns - self.samples[-1][0]
-            if back > 0:
-                text = f"{self.stream}: stamps on {self.topic} jumped back, now by {_ms(back)}; {limit}"
-                raise Refused("back_in_time", text)
+        if self._back_ns:
+            text = f"{self.stream}: stamps on {self.topic} jumped back by {_ms(self._back_ns)}; {limit}"
+            raise Refused("back_in_time", text)
         raise Refused("stale", f"{self.stream}: newest sample on {self.topic} is {limit}")
+
+    def _drop_future(self, now_ns: int) -> None:
+        ahead = self.samples[-1][0] - now_ns if self.samples else 0
+        if ahead <= self.max_age_ns:
+            return
+        # None of those ahead is of the present, and each would stand in the way of new samples.
+        while self.samples and self.samples[-1][0] > now_ns:
+            self.samples.pop()
+            self.dropped["future"] += 1
+        self._unusable = Refused(
+            "future",
+            f"{self.stream}: stamped {_ms(ahead)} ahead of this machine's clock on {self.topic}; synchronise "
+            f"the clocks (chrony, PTP)",
+        )
 
     def nearest(self, stamp_ns: int) -> tuple[int, T]:
         """The sample whose stamp is nearest. The ring must not be empty."""
@@ -184,8 +193,8 @@ class ObservationBuffers:
             ring.clear()
         self._encodings.clear()
 
-    def image(self, name: str, cdr: bytes) -> None:
-        """A message of camera `name` (Image or CompressedImage, as its transport says)."""
+    def image(self, name: str, cdr: bytes, now_ns: int) -> None:
+        """A message of camera `name` (Image or CompressedImage, as its transport says) arrives now."""
         ring, camera = self.cameras[name], self._robot.cameras[name]
         try:
             frame: Frame = decode_image(cdr) if camera.transport == "raw" else decode_compressed_image(cdr)
@@ -201,22 +210,24 @@ class ObservationBuffers:
         except Refused as error:
             ring.refuse(error)
         else:
-            ring.push(frame.stamp_ns, frame)
+            ring.push(frame.stamp_ns, frame, now_ns)
 
-    def joint_states(self, arm: str, cdr: bytes) -> None:
-        """A JointState of arm `arm`; joints are picked by name."""
+    def joint_states(self, arm: str, cdr: bytes, now_ns: int) -> None:
+        """A JointState of arm `arm` arrives now; joints are picked by name."""
         joints = self._robot.arms[arm].joints
-        _push_joints(
-            self.joints[arm], cdr, joints, lambda s: positions_by_name(s.names, s.positions.tolist(), joints)
-        )
 
-    def gripper_states(self, arm: str, cdr: bytes) -> None:
-        """A JointState of the gripper of arm `arm`; its joints are picked by name. KeyError without one."""
+        def value(sample: JointSample) -> FloatArray:
+            return positions_by_name(sample.names, sample.positions.tolist(), joints)
+
+        _push_joints(self.joints[arm], cdr, now_ns, joints, value)
+
+    def gripper_states(self, arm: str, cdr: bytes, now_ns: int) -> None:
+        """A JointState of the gripper of arm `arm` arrives now, likewise. KeyError without one."""
         gripper = self._robot.arms[arm].gripper
         if gripper is None:
             raise KeyError(f"arm '{arm}' has no gripper")
         value = partial(_width, gripper)
-        _push_joints(self.grippers[arm], cdr, gripper.joints, value)
+        _push_joints(self.grippers[arm], cdr, now_ns, gripper.joints, value)
 
 
 def check_size(stream: str, size: tuple[int, int], camera: Camera) -> None:
@@ -243,7 +254,9 @@ def _width(gripper: Gripper, sample: JointSample) -> float:
     return gripper_width(gripper, sample.names, sample.positions.tolist())
 
 
-def _push_joints(ring: Ring[T], cdr: bytes, joints: Sequence[str], value: Callable[[JointSample], T]) -> None:
+def _push_joints(
+    ring: Ring[T], cdr: bytes, now_ns: int, joints: Sequence[str], value: Callable[[JointSample], T]
+) -> None:
     names: tuple[str, ...] = ()
     try:
         sample = decode_joint_state(cdr)
@@ -257,7 +270,7 @@ def _push_joints(ring: Ring[T], cdr: bytes, joints: Sequence[str], value: Callab
         else:
             ring.refuse(located)
     else:
-        ring.push(sample.stamp_ns, picked)
+        ring.push(sample.stamp_ns, picked, now_ns)
 
 
 def _ms(ns: int) -> str:

@@ -22,10 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from vla_ros.action.decode import due_times, encode
 from vla_ros.action.interpolate import Curve, columns_of
+from vla_ros.action.latency import Latency
 from vla_ros.action.normalise import Quantiles
 from vla_ros.policy.manifest import Manifest
 from vla_ros.robot.config import Arm
-from vla_ros.types import ActionChunk
+from vla_ros.types import ActionChunk, Observation
 
 # The paper's beta, the largest guidance weight. Beyond `steps` one Euler step would overshoot the target.
 LARGEST_WEIGHT = 5.0
@@ -43,6 +44,50 @@ class Guidance:
     target: NDArray[np.float32]
     weights: NDArray[np.float32]
     frozen: int
+
+
+class Continuation:
+    """What makes a policy's chunks continue one another: the last chunk, and how long chunks take.
+
+    The latency is measured, from an observation's stamp to the publication of its chunk; the 95th percentile
+    of the last ones counts, so that rarely a row moves that was already due.
+    """
+
+    def __init__(self, manifest: Manifest, statistics: Quantiles, arms: Mapping[str, Arm]) -> None:
+        """statistics, arms: as for `decode`."""
+        self._manifest, self._statistics, self._arms = manifest, statistics, arms
+        self._previous: ActionChunk | None = None
+        self.latency = Latency()
+
+    def forget(self) -> None:
+        """The robot does something else than the last chunk; what was measured stays."""
+        self._previous = None
+
+    def published(self, chunk: ActionChunk, now_ns: int) -> None:
+        """A chunk was published now. chunk: whole, as decoded, even if only its first rows went out."""
+        self._previous = chunk
+        if now_ns > chunk.stamp_ns:  # else the clock was set back
+            self.latency.add(now_ns - chunk.stamp_ns)
+
+    def guidance(self, observation: Observation, speed: float) -> Guidance | None:
+        """For a chunk from this observation; None where there is nothing to continue."""
+        latency_ns = self.latency.high_ns
+        if self._previous is None or latency_ns is None:
+            return None
+        end = "/tcp_pose"
+        poses = {
+            name.removesuffix(end): pose for name, pose in observation.state.items() if name.endswith(end)
+        }
+        return make_guidance(
+            self._previous,
+            observation.stamp_ns,
+            poses,
+            latency_ns,
+            self._manifest,
+            self._statistics,
+            self._arms,
+            speed,
+        )
 
 
 def make_guidance(

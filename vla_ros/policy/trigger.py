@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-MODES = ("sync", "newest", "crossfade", "ensemble", "rtc")
 TRIGGERS = ("rate", "horizon", "back_to_back")
 
 
