@@ -113,6 +113,7 @@ class ControlGraph:
         self._states = node.create_publisher(JointState, arm.states.topic, best_effort)
         self.chunks = node.create_publisher(JointTrajectory, "vla/action_chunk", 10)
         self.estop = node.create_publisher(Bool, "vla/estop", LATCHED)
+        self.estop_client = node.create_client(Trigger, "control_node/estop")
         self.volatile_estop = node.create_publisher(Bool, "vla/estop", best_effort)
         drivers = arm.drivers
         for message_type, driver in (

@@ -14,13 +14,12 @@ from std_msgs.msg import String
 from vla_ros.errors import Refused
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
 from vla_ros.nodes.output import HandedLog
-from vla_ros.robot.channels import gripper_channel, joint_channels
+from vla_ros.robot.channels import WANTED, gripper_channel, joint_channels
 from vla_ros.safety.supervisor import Supervisor
 from vla_ros.types import Command
 
 NS = 1_000_000_000
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-WANTED = "/wanted"
 # How an event of the supervisor is logged: severity, words, and whether at most once a second.
 EVENTS = {
     "mode": ("info", "", False),

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 import termios
 import time
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 import numpy as np
@@ -25,7 +26,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, String
 
 from vla_ros.errors import VlaRosError
-from vla_ros.nodes.command_report import WANTED
+from vla_ros.robot.channels import WANTED
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # A control_node that is there is discovered, and answers, within this.
@@ -137,31 +138,38 @@ def stop_once(button: StopButton) -> Iterator[str]:
 
 
 def stop_by_keyboard(button: StopButton) -> None:
-    """Every key presses, until Ctrl-C; so does a terminal that goes away.
+    """Every key presses, until Ctrl-C; so does a terminal that goes away, and with it the operator's hand.
 
     Raises VlaRosError where there is no keyboard.
     """
     if not sys.stdin.isatty():
         raise VlaRosError("`vla estop --keyboard` needs a terminal: stdin is none")
     button.listen()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _keys():
+            print("Any key is the emergency stop; `vla reset` releases it; Ctrl-C ends this.")
+            _watch_keys(button)
+    except OSError:
+        button.press()
+        button.confirmed(CONFIRM_S)
+
+
+def _watch_keys(button: StopButton) -> None:
+    """Never returns; raises OSError when the terminal is gone."""
     pressed: float | None = None
-    print("Any key is the emergency stop; `vla reset` releases it; Ctrl-C ends this.")
     shown = ""
-    with _keys():
-        while True:
-            while select.select([sys.stdin], [], [], 0.0)[0]:
-                # Nothing to read means that the terminal is gone, and with it the operator's hand.
-                gone = not os.read(sys.stdin.fileno(), 100)
-                button.press()
-                pressed = time.monotonic()
-                if gone:
-                    button.confirmed(CONFIRM_S)
-                    return
-            button.look()
-            line = _state(button, pressed)
-            if line != shown:
-                shown = line
-                print(f"\r\x1b[K{line}", end="", flush=True)
+    while True:
+        while select.select([sys.stdin], [], [], 0.0)[0]:
+            if not os.read(sys.stdin.fileno(), 100):
+                raise OSError("the terminal is gone")
+            button.press()
+            pressed = time.monotonic()
+        button.look()
+        line = _state(button, pressed)
+        if line != shown:
+            shown = line
+            print(f"\r\x1b[K{line}", end="", flush=True)
 
 
 def _state(button: StopButton, pressed: float | None) -> str:
@@ -182,8 +190,9 @@ def _keys() -> Iterator[None]:
         tty.setcbreak(sys.stdin)
         yield
     finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
-        print()
+        with suppress(OSError, termios.error):
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+            print(flush=True)
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
+# On `/vla/command`: what was wanted of a channel, before safety.
+WANTED = "/wanted"
 POSITION_AXES = ("x", "y", "z")
 ORIENTATION_AXES = ("x", "y", "z", "w")
 
