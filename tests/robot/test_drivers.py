@@ -112,6 +112,36 @@ def test_all_messages_say_the_same_until_the_one_after_the_next_is_late(rate: in
         last = said
 
 
+def test_knots_are_evenly_spaced_though_stamps_are_not() -> None:
+    """Stamps are read some 0.1 ms after the loop woke up, and their clock is 300 ppm faster than its."""
+    driver, limiter = driver_for(with_driver("joint_trajectory")), moving_limiter()
+    rng = np.random.default_rng(0)
+    newest, apart = [], []
+    for tick in range(1500):
+        stamp = STAMP + round(tick * PERIOD * 1.0003 + rng.uniform(0, 400_000))
+        limiter.commit(limiter.plan(Q + 0.1 * np.sin((tick + 1) / 20), np.zeros(7)))
+        message = driver.message(limiter.motion(), pose(), stamp)
+        times, rows = points_of(message)
+        at = next(i for i, row in enumerate(rows) if np.array_equal(row[0], limiter.motion().q[0]))
+        newest.append(times[at])
+        apart.append(times[at] - stamp - 2 * PERIOD - LATE_NS)
+    assert np.abs(np.diff(newest) - PERIOD).max() <= PERIOD // 1000
+    assert np.abs(apart).max() < 1_500_000
+
+
+def test_a_clock_slower_than_the_loop_makes_no_step() -> None:
+    driver, limiter = driver_for(with_driver("joint_trajectory")), moving_limiter()
+    last = None
+    for tick in range(100):
+        limiter.commit(limiter.plan(Q + 0.9, np.zeros(7)))
+        stamp = STAMP + tick * PERIOD * 7 // 10
+        said = points_of(driver.message(limiter.motion(), pose(), stamp))
+        if last is not None:
+            time = max(stamp, said[0][0]) + 1
+            np.testing.assert_allclose(place(said, time), place(last, time), atol=1e-3)
+        last = said
+
+
 def test_missed_ticks_are_said_as_the_way_to_rest_that_the_arm_was_on() -> None:
     driver, limiter = driver_for(with_driver("joint_trajectory")), moving_limiter()
     now, last = STAMP, None

@@ -7,7 +7,7 @@ there is no ROS.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from math import ceil
 from typing import Any, Protocol
 
@@ -24,8 +24,9 @@ NS = 1_000_000_000
 LATE_NS = 5_000_000
 # How long a joint_trajectory_controller is given to bring its own reference to where a stream begins.
 SETTLE_NS = 300_000_000
-# Knots are one period apart but for rounding; after a longer silence a stream begins anew.
-GRID_NS = 1_000
+# A stamp may be off by this much before the knots' times follow it.
+JITTER_NS = 1_000_000
+# Periods: after a longer silence a stream begins anew.
 LONGEST_GAP = 1_000
 # Rounding apart, a stream that has come to rest goes on from there, rad.
 SAME_PLACE = 1e-6
@@ -109,17 +110,19 @@ class JointTrajectory:
         rows = _checked(motion, len(self._joints))
         after_ns = [round(after * NS) for after in motion.after_s.tolist()]
         period = after_ns[1] - after_ns[0]
-        due = stamp_ns + after_ns[0] + period + LATE_NS
+        due, periods = self._due(stamp_ns + after_ns[0] + period + LATE_NS, period)
         # Enough knots to reach back beyond now, also where the loop woke up a little early.
         count = ceil((2 * period + LATE_NS) / period) + 1
         # Where the joints rest if this motion begins here: the first knot is a sixth of a step away from it.
         still = np.zeros_like(rows[0])
         still[0] = rows[0, 0] - rows[0, 1] * (period / NS / 3.0)
-        before = self._before(due, period, count, still[0])
-        begins = before is None
-        if before is None:
-            before = [still] * count
-        times = [due - ticks * period for ticks in range(count, 0, -1)]
+        begins = not self._goes_on(due, periods, still[0])
+        if not begins and periods == 1 and count == self._newest:
+            times, before = self._due_ns[1 : count + 1], self._rows[1 : count + 1]
+        else:
+            times = [due - ticks * period for ticks in range(count, 0, -1)]
+            # Where ticks were missed, the arm has been, or will be, on the way to rest.
+            before = [still] * count if begins else [self._at(time) for time in times]
         self._due_ns = times + [due + after - after_ns[0] for after in after_ns]
         self._rows = [*before, *rows]
         self._newest = count
@@ -132,28 +135,37 @@ class JointTrajectory:
         first = max(bisect_right(times, stamp_ns) - 1, 0)
         return self._say(self._due_ns[first:], self._rows[first:])
 
-    def _before(self, due: int, period: int, count: int, rest: FloatArray) -> list[FloatArray] | None:
-        """The `count` knots before the one at `due`, of the last message's spline; None where that one does
-        not go on: after a long silence, and where it has ended elsewhere than at `rest` [J] (the arm was
-        moved)."""
+    def _due(self, asked: int, period: int) -> tuple[int, int]:
+        """When the new knot is due, and how many periods after the last one that is (0 for none of them).
+
+        Stamps jitter, knots do not: they are whole periods apart, but for so small a part that the arm does
+        not feel it, by which a clock that runs differently is caught up with.
+        """
         if not self._due_ns:
-            return None
+            return asked, 0
         newest = self._due_ns[self._newest]
-        periods = round((due - newest) / period)
-        if not 1 <= periods <= LONGEST_GAP or abs(due - newest - periods * period) > GRID_NS:
-            return None
-        if due > self._due_ns[-1] and np.abs(rest - self._rows[-1][0]).max() > SAME_PLACE:
-            return None
-        if periods == 1 and count == self._newest:
-            return self._rows[1 : count + 1]
-        # Ticks were missed: the arm has been, or will be, on the way to rest.
-        return [self._at(due - ticks * period) for ticks in range(count, 0, -1)]
+        periods = round((asked - newest) / period)
+        if periods in (-1, 0):
+            # Simulated time that runs slower than the loop.
+            return newest + period // 2, 1
+        if not 0 < periods <= LONGEST_GAP:
+            return asked, 0
+        error = asked - newest - periods * period
+        catching_up = period // 1000 if abs(error) > JITTER_NS else 0
+        return newest + periods * period + (catching_up if error > 0 else -catching_up), periods
+
+    def _goes_on(self, due: int, periods: int, rest: FloatArray) -> bool:
+        """Whether the knot at `due` comes after those of the last message: not after a long silence, nor
+        where those have ended elsewhere than at `rest` [J] (the arm was moved)."""
+        if periods == 0:
+            return False
+        return bool(due <= self._due_ns[-1] or np.abs(rest - self._rows[-1][0]).max() <= SAME_PLACE)
 
     def _at(self, time_ns: int) -> FloatArray:
         times, rows = self._due_ns, self._rows
-        after = next((i for i, due in enumerate(times) if due >= time_ns - GRID_NS), len(times) - 1)
-        if after == 0 or times[after] <= time_ns + GRID_NS:
-            return rows[after]
+        after = bisect_left(times, time_ns)
+        if after == len(times) or after == 0 or times[after] == time_ns:
+            return rows[min(after, len(times) - 1)]
         span = (times[after] - times[after - 1]) / NS
         polynomial = coefficients(tuple(rows[after - 1]), tuple(rows[after]), span)
         return np.stack(state(polynomial, (time_ns - times[after - 1]) / NS))
