@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from std_msgs.msg import String
 
-from tests.nodes.policy_graph import PolicyGraph, rss_mb, stamp_ns
+from tests.nodes.policy_graph import LATCHED, PolicyGraph, rss_mb, stamp_ns
 from tests.support import Started, Starter, claimed_domain, wait_for
-from tests.tiny_bundle import ROOT, write_tiny_bundle
+from tests.tiny_bundle import ROOT, with_rtc, write_tiny_bundle
+from vla_ros.action.interpolate import Curve, columns_of
 from vla_ros.action.message import from_message
 from vla_ros.robot.channels import gripper_channel, tool_channels
+from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import load_robot, read_urdf
 
 pytestmark = pytest.mark.graph
@@ -112,13 +115,16 @@ def test_each_chunk_is_from_a_newer_observation_at_about_the_rate_asked_for(grap
 
 def test_diagnostics_hold_latencies_rates_and_frames(graph: PolicyGraph) -> None:
     wait_for(lambda: graph.count("chunks") >= 5, 20)
-    for stage in ("align", "preprocess", "inference", "decode", "glue"):
+    for stage in ("align", "preprocess", "inference", "decode", "glue", "observation_age"):
         for figure in ("p50", "p95", "p99", "max"):
             assert 0 < float(graph.values[f"{stage}_ms.{figure}"]) < 1000
         assert int(graph.values[f"{stage}_ms.count"]) >= 5
     for camera in ("front", "wrist"):
         assert graph.count(f"frames.{camera}.received") > 10
         assert 5 < float(graph.values[f"frames.{camera}.rate_hz"]) < 40
+    for stream in ("camera.front", "camera.wrist", "arm.joint_states", "arm.gripper_states"):
+        assert -50 < float(graph.values[f"{stream}.latency_ms"]) < 1000
+        assert float(graph.values[f"{stream}.latency_high_ms"]) >= float(graph.values[f"{stream}.latency_ms"])
     assert graph.values["running"] == "true"
     assert graph.values["policy"] == "tiny"
     assert graph.values["prompt"] == "'pick up the red block'"
@@ -263,6 +269,16 @@ def test_the_horizon_triggers_when_few_rows_are_left(paced: PolicyGraph) -> None
     stamps = [stamp_ns(message) for message in paced.chunks[first : first + 3]]
     # The last row is due 1.0 s after the stamp, and half a second of it is left at the next inference.
     assert np.diff(stamps).min() > 350_000_000
+
+
+def test_mode_rtc_without_such_a_policy_says_what_it_does_instead(
+    running: Running, paced: PolicyGraph
+) -> None:
+    paced.set_parameter("mode", "rtc")
+    paced.wait_for_chunk()
+    assert paced.settled_values()["mode"].startswith("rtc (acts as crossfade")
+    said = [line for line in running.process.lines if "has no real-time chunking" in line]
+    assert len(said) == 1
 
 
 def test_the_status_says_what_it_does_and_ends_with_the_process(graph: PolicyGraph) -> None:
@@ -518,6 +534,57 @@ def test_what_is_being_inferred_at_a_stop_or_a_new_prompt_is_not_published(
             assert stamp_ns(graph.chunks[count]) > interrupted - 150_000_000
     finally:
         graph.end()
+
+
+@pytest.mark.complaint("lerobot 4580")
+@pytest.mark.parametrize("kind", ["guided", "prefix"])
+def test_real_time_chunking_continues_the_last_chunk_where_it_leads(
+    ros_domain: int, start_process: Starter, tmp_path: Path, kind: str
+) -> None:
+    """The tool moves by 2 cm meanwhile; the targets, which are relative to it, stay where they were."""
+    folder = write_tiny_bundle(tmp_path / "tiny", **with_rtc(kind, 8)).directory
+    robot = load_robot(ROBOT_FILE)
+    arm = robot.arms["arm"]
+    kinematics = Kinematics(read_urdf(ROBOT_FILE, arm), arm.joints, arm.base_frame, arm.tool_frame)
+    graph = PolicyGraph(robot)
+    source = graph.node.create_publisher(String, "vla/control_source", LATCHED)
+    try:
+        arguments = parameters(folder, prompt="lift it", mode="rtc")
+        start_process.node("policy_node", *arguments).wait_for_text(READY, 60)
+        graph.trigger("start")
+        wait_for(lambda: graph.count("chunks_guided") >= 3, 30, f"guided chunks; {graph.status}")
+        assert graph.values["mode"] == "rtc"
+        assert graph.values["rtc"] == kind
+        assert int(graph.values["rtc_frozen_rows"]) >= 1
+
+        reached = kinematics.forward(graph.drivers.positions)[:3, 3]
+        before = from_message(graph.wait_for_chunk(), CHANNELS)
+        count = len(graph.chunks)
+        graph.drivers.positions = graph.drivers.positions + np.array([0, 0.06, 0, 0, 0, 0, 0])
+        moved = np.linalg.norm(kinematics.forward(graph.drivers.positions)[:3, 3] - reached)
+        wait_for(lambda: len(graph.chunks) >= count + 5, 20)
+        jumps = []
+        for message in graph.chunks[count : count + 5]:
+            after = from_message(message, CHANNELS)
+            leads = Curve(before, columns_of(CHANNELS), "cubic").at(int(after.due_ns[0]))
+            jumps.append(np.linalg.norm(after.targets[0, :3] - leads[:3]))
+            before = after
+        # Unguided, this policy's targets follow the tool: a jump by all that it moved. A prefix is exact.
+        assert max(jumps) < {"guided": 0.7, "prefix": 0.01}[kind] * moved, (jumps, moved)
+        # With somebody else in command there is nothing to continue.
+        source.publish(String(data="human"))
+        wait_for(lambda: _stopped_growing(graph, "chunks_guided"), 30)
+        source.publish(String(data="policy"))
+        count = graph.count("chunks_guided")
+        wait_for(lambda: graph.count("chunks_guided") > count, 30)
+    finally:
+        graph.end()
+
+
+def _stopped_growing(graph: PolicyGraph, key: str) -> bool:
+    count, chunks = graph.count(key), graph.count("chunks")
+    wait_for(lambda: graph.count("chunks") > chunks + 3, 30)
+    return graph.count(key) == count
 
 
 def test_simulated_time_and_compressed_cameras(
