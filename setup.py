@@ -22,6 +22,7 @@ REQUIRES = [
     "pin>=3.0",  # pinocchio
     "rosbags>=0.10",
     "mcap>=1.2",
+    "ruckig>=0.14",
     "tokenizers>=0.15",
     "typer>=0.9",
     "rich>=13",
