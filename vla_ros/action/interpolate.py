@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from vla_ros.action.rotations import angle_between, slerp
+from vla_ros.action.rotations import slerp
 from vla_ros.types import ActionChunk, FloatArray
 
 Interpolation = Literal["linear", "cubic", "screw"]
@@ -30,7 +30,7 @@ INTERPOLATIONS: tuple[Interpolation, ...] = ("linear", "cubic", "screw")
 
 # Rows further apart than this, rad, do not say which way the turn between them goes; there slerp is as good
 # as anything, and a spline of quaternions could come near zero length.
-WIDE_STEP = np.pi / 2
+WIDE_STEP = math.pi / 2
 # Below this turn, rad, a screw is a straight line to rounding.
 STRAIGHT = 1e-7
 
@@ -140,13 +140,14 @@ def _continuous(targets: FloatArray, columns: Columns) -> FloatArray:
     rows = np.array(targets, dtype=np.float64)
     for turn in columns.orientations:
         q = rows[:, turn]
-        flips = np.where((q[1:] * q[:-1]).sum(axis=1) < 0, -1.0, 1.0)
+        flips = np.where(np.einsum("hc,hc->h", q[1:], q[:-1]) < 0, -1.0, 1.0)
         q[1:] *= np.cumprod(flips)[:, None]
     return rows
 
 
 def _wide(quaternions: FloatArray) -> bool:
-    return bool((angle_between(quaternions[1:], quaternions[:-1]) > WIDE_STEP).any())
+    cosine = np.einsum("hc,hc->h", quaternions[1:], quaternions[:-1]).min()  # of half the angle
+    return bool(cosine < math.cos(WIDE_STEP / 2))
 
 
 class Screws:
