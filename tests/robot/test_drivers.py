@@ -185,6 +185,24 @@ def test_an_arm_that_was_moved_after_a_stream_is_not_sent_back_to_where_that_one
     np.testing.assert_array_equal(rows[0, 0], Q + 0.2)
 
 
+@pytest.mark.parametrize("step_s", [-10.0, -2.0, 2.0, 10.0])
+def test_a_clock_that_is_set_in_the_middle_of_a_motion_only_shifts_it(step_s: float) -> None:
+    driver, limiter = driver_for(with_driver("joint_trajectory")), moving_limiter()
+    last = None
+    for tick in range(40):
+        time = STAMP + tick * PERIOD
+        limiter.tick(time)
+        limiter.commit(limiter.plan(Q + 0.5, np.zeros(7)))
+        was_set = round(step_s * 1e9) if tick >= 25 else 0
+        said = points_of(driver.message(limiter.motion(), pose(), time + was_set))
+        if last is not None:
+            set_now = was_set if tick == 25 else 0
+            for ago in range(0, PERIOD + LATE_NS, 1_000_000):
+                now = time + was_set + ago
+                np.testing.assert_allclose(place(said, now), place(last, now - set_now), atol=1e-6)
+        last = said
+
+
 def test_joint_position() -> None:
     driver = driver_for(with_driver("joint_position"))
     assert driver.topic == "/forward_position_controller/commands"

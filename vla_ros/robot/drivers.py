@@ -30,6 +30,8 @@ JITTER_NS = 1_000_000
 LONGEST_GAP = 1_000
 # Rounding apart, a stream that has come to rest goes on from there, rad.
 SAME_PLACE = 1e-6
+# A tick changes where and how fast the next knot is by less than this, rad and rad/s.
+SAME_KNOT, SAME_SPEED = 1e-3, 0.2
 
 
 class Driver(Protocol):
@@ -117,6 +119,11 @@ class JointTrajectory:
         still = np.zeros_like(rows[0])
         still[0] = rows[0, 0] - rows[0, 1] * (period / NS / 3.0)
         begins = not self._goes_on(due, periods, still[0])
+        if begins and self._in_its_middle(rows[0], period):
+            # The clock was set while the arm moves.
+            by = due - self._due_ns[self._newest] - period
+            self._due_ns = [time + by for time in self._due_ns]
+            periods, begins = 1, False
         if not begins and periods == 1 and count == self._newest:
             times, before = self._due_ns[1 : count + 1], self._rows[1 : count + 1]
         else:
@@ -160,6 +167,14 @@ class JointTrajectory:
         if periods == 0:
             return False
         return bool(due <= self._due_ns[-1] or np.abs(rest - self._rows[-1][0]).max() <= SAME_PLACE)
+
+    def _in_its_middle(self, knot: FloatArray, period: int) -> bool:
+        """Whether `knot` [3, J] moves, and is one period after the newest one of the last message, but for
+        what a tick can change."""
+        if not self._due_ns or not knot[1].any():
+            return False
+        apart = np.abs(knot - self._at(self._due_ns[self._newest] + period)).max(axis=1)
+        return bool(apart[0] <= SAME_KNOT and apart[1] <= SAME_SPEED)
 
     def _at(self, time_ns: int) -> FloatArray:
         times, rows = self._due_ns, self._rows
