@@ -7,12 +7,14 @@ its end, and stays there.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 
+from vla_ros.errors import Refused
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.sim.controllers import ArmControllers, TrajectoryPoint
 from vla_ros.types import FloatArray
@@ -70,7 +72,8 @@ def carried_out(messages: Sequence[Sent], joints: Sequence[str], start: FloatArr
     ends = [message.at_ns for message in messages[1:]] + [messages[-1].at_ns + round(REST_S * NS)]
     now = messages[0].at_ns
     for message, end in zip(messages, ends, strict=True):
-        controller.joint_trajectory(joints, message.points, message.stamp_ns, message.at_ns)
+        with contextlib.suppress(Refused):  # as the controller does: what was before goes on
+            controller.joint_trajectory(joints, message.points, message.stamp_ns, message.at_ns)
         while now < end:
             rows.append(controller.reference(now))
             now += DRIVER_PERIOD_NS
