@@ -120,3 +120,52 @@ def test_a_network_output_of_another_convention_is_refused_with_its_reason(tmp_p
         with pytest.raises(Refused, match="the manifest declares") as caught:
             decode(RawChunk(values), observation, bundle.manifest, bundle.action, FRANKA.arms)
         assert caught.value.reason == "shape"
+
+
+@pytest.mark.complaint("openpi 414", "openpi 839")
+@pytest.mark.parametrize(
+    ("group", "column", "values", "says"),
+    [
+        (
+            "proprio",
+            9,
+            (0.0, 80.0),
+            r"state arm.gripper_width: value 0 spans 0 to 80, but must lie within .* m",
+        ),
+        ("proprio", 9, (-0.3, 0.05), "state arm.gripper_width: value 0 spans -0.3 to 0.05"),
+        ("proprio", 0, (200.0, 700.0), "state arm.tcp_position: value 0 spans 200 to 700"),
+        ("action", 1, (-50.0, 50.0), "action arm.tcp_position: value 1 spans -50 to 50"),
+        ("action", 5, (-57.3, 57.3), "action arm.tcp_rot6d: value 2 spans"),
+        ("action", 9, (-0.35, 1.0), "action arm.gripper: value 0 spans -0.35 to 1"),
+    ],
+)
+def test_statistics_that_this_robot_cannot_have_are_refused(
+    tmp_path: Path, group, column, values, says
+) -> None:
+    """Millimetres, degrees, or a gripper that is mostly negative: there, such statistics are simply used."""
+
+    def change(content: dict) -> None:
+        part = content["tiny"][group]
+        part["q01"][column], part["q99"][column] = values
+
+    with pytest.raises(ContractError, match=says):
+        require(with_statistics(tmp_path, change), FRANKA)
+
+
+@pytest.mark.complaint("openpi 414")
+def test_joint_statistics_in_degrees_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = manifest_fields()
+    joints = {"arm": "arm", "signal": "joint_position", "size": 7}
+    fields["inputs"]["state"] = [joints]
+    fields["outputs"]["action"] = [{**joints, "reference": "absolute"}]
+    low, high = np.array(FRANKA.arms["arm"].limits.position).T
+    for unit, degrees in (("rad", 1.0), ("deg", 180 / np.pi)):
+        values = {"q01": (degrees * low).tolist(), "q99": (degrees * high).tolist(), "mask": [True] * 7}
+        content = {"tiny": {"action": values, "proprio": values}}
+        monkeypatch.setattr("tests.tiny_bundle.statistics", lambda _, content=content: content)
+        bundle = write_tiny_bundle(tmp_path / unit, **fields)
+        if unit == "rad":
+            require(bundle, FRANKA)
+        else:
+            with pytest.raises(ContractError, match=r"state arm.joint_position: value 0 spans -15.*rad"):
+                require(bundle, FRANKA)

@@ -101,7 +101,8 @@ def joint_policy(tmp_path: Path, joints: int, monkeypatch: pytest.MonkeyPatch) -
     joint = {"arm": "arm", "signal": "joint_position", "size": joints}
     fields["inputs"]["state"] = [joint]
     fields["outputs"]["action"] = [{**joint, "reference": "absolute"}]
-    values = {"q01": [-1.0] * joints, "q99": [1.0] * joints, "mask": [True] * joints}
+    low, high = zip(*franka_fields()["arms"]["arm"]["limits"]["position"][:joints], strict=True)
+    values = {"q01": low, "q99": high, "mask": [True] * joints}
     monkeypatch.setattr(
         "tests.tiny_bundle.statistics", lambda _: {"tiny": {"action": values, "proprio": values}}
     )

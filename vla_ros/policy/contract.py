@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from vla_ros.errors import ContractError
-from vla_ros.policy.bundle import Bundle
+from vla_ros.policy.bundle import Bundle, Statistics
 from vla_ros.policy.manifest import ActionSlice, ImageInput, Manifest, StateSlice
+from vla_ros.policy.ranges import outside
 from vla_ros.robot.config import Arm, Robot
 
 
@@ -29,8 +30,8 @@ def match(bundle: Bundle, robot: Robot) -> list[ContractLine]:
         _embodiment(manifest, robot),
         _arms(manifest, robot),
         *_cameras(manifest, robot),
-        *_states(manifest, robot),
-        *_actions(manifest, robot),
+        *_states(bundle, robot),
+        *_actions(bundle, robot),
         *_rates(manifest, robot),
     ]
 
@@ -118,14 +119,13 @@ def _paired(manifest: Manifest, robot: Robot, role: str) -> tuple[str, Arm] | No
     return list(robot.arms.items())[index] if index < len(robot.arms) else None
 
 
-def _states(manifest: Manifest, robot: Robot) -> Iterator[ContractLine]:
-    for part in manifest.inputs.state:
-        yield _slice("state", part, manifest, robot)
+def _states(bundle: Bundle, robot: Robot) -> Iterator[ContractLine]:
+    yield from _slices("state", bundle.manifest.inputs.state, bundle.proprio, bundle.manifest, robot)
 
 
-def _actions(manifest: Manifest, robot: Robot) -> Iterator[ContractLine]:
-    for part in manifest.outputs.action:
-        yield _slice("action", part, manifest, robot)
+def _actions(bundle: Bundle, robot: Robot) -> Iterator[ContractLine]:
+    manifest = bundle.manifest
+    yield from _slices("action", manifest.outputs.action, bundle.action, manifest, robot)
     for role in manifest.arms:
         signals = {part.signal for part in manifest.outputs.action if part.arm == role}
         if ("tcp_position" in signals) != ("tcp_rot6d" in signals):
@@ -140,6 +140,30 @@ def _actions(manifest: Manifest, robot: Robot) -> Iterator[ContractLine]:
                 f"them to follow is not declared; export it with one"
             )
             yield ContractLine(False, f"action {role}", ", ".join(sorted(signals)), "one of them", fix)
+
+
+def _slices(
+    kind: str,
+    parts: Sequence[StateSlice | ActionSlice],
+    statistics: Statistics,
+    manifest: Manifest,
+    robot: Robot,
+) -> Iterator[ContractLine]:
+    begin = 0
+    for part in parts:
+        line = _slice(kind, part, manifest, robot)
+        columns = slice(begin, begin + part.size)
+        begin += part.size
+        pair = _paired(manifest, robot, part.arm)
+        if line.ok and pair is not None:
+            wrong = outside(part, statistics.q01[columns], statistics.q99[columns], pair[1], robot.safety)
+            if wrong:
+                fix = (
+                    f"policy '{manifest.name}': {manifest.normalisation.file}: {line.what}: {wrong}: "
+                    f"statistics of another robot or in other units; export it with those of '{robot.name}'"
+                )
+                line = replace(line, ok=False, fix=fix)
+        yield line
 
 
 def _slice(kind: str, part: StateSlice | ActionSlice, manifest: Manifest, robot: Robot) -> ContractLine:
