@@ -68,10 +68,12 @@ class ArmKinematics(Protocol):
 
 @dataclass(frozen=True)
 class Proposal:
-    """A tick that can be taken: the step, the joints that were wanted (float64 [J] rad), and the words for
-    what keeps the step from going there."""
+    """A tick that can be taken: the step, the way to rest should the arm brake right after it (control points
+    from the step on, float64 [K, J]), the joints that were wanted (float64 [J] rad), and the words for what
+    keeps the step from going there."""
 
     step: Step
+    way: FloatArray
     wanted: FloatArray
     words: tuple[str, ...]
 
@@ -90,6 +92,8 @@ class ArmFollower:
 
     `live` is whether a command stream runs; before `begin` and after `end` nothing may be sent. One tick is
     `tick`, one of the `propose`s, and `commit` or `brake`.
+
+    A step is never further than the joint's velocity limit times the control period.
     """
 
     def __init__(self, arm: Arm, safety: Safety, kinematics: ArmKinematics, period_s: float) -> None:
@@ -109,6 +113,11 @@ class ArmFollower:
     def q(self) -> FloatArray:
         """The newest control point, rad [J]: what is sent lies within a period of it."""
         return self._limiter.q
+
+    @property
+    def braking(self) -> FloatArray:
+        """Control points of braking from now on, [K, J]."""
+        return self._stop(self._limiter.q, ()).way
 
     @property
     def at_rest(self) -> bool:
@@ -176,15 +185,7 @@ class ArmFollower:
     def propose_hold(self) -> Proposal:
         """Slowing down, and then staying where the arm came to rest."""
         self._wanted = None
-        return Proposal(self._limiter.plan_stop(), self._limiter.q, ())
-
-    def way(self, proposal: Proposal) -> FloatArray:
-        """Control points from a proposal's step until the arm has braked to rest after it, [K, J]."""
-        return self._limiter.way_to_rest(proposal.step)
-
-    def braking(self) -> FloatArray:
-        """Control points from a braking step on, [K, J]."""
-        return self._limiter.way_to_rest(self._limiter.plan_stop())
+        return self._stop(self._limiter.q, ())
 
     def commit(self, proposal: Proposal) -> Sent:
         """Take a proposal's step."""
@@ -198,7 +199,7 @@ class ArmFollower:
     def brake(self, proposal: Proposal, words: Sequence[str]) -> Sent:
         """Brake instead of taking a proposal's step; words: why."""
         self._wanted = None
-        return self.commit(Proposal(self._limiter.plan_stop(), proposal.wanted, (*proposal.words, *words)))
+        return self.commit(self._stop(proposal.wanted, (*proposal.words, *words)))
 
     def _towards_tool(self, pose: FloatArray, words: list[str]) -> Proposal:
         limiter = self._limiter
@@ -225,20 +226,23 @@ class ArmFollower:
         if limiter.scale < 1.0:
             limits = tuple("soft_start" if word == "velocity" else word for word in limits)
         words = [*words, *limits]
-        if self._leaves_box(step):
-            words.append("workspace_stop")
-            step = limiter.plan_stop()
-        return Proposal(step, target, tuple(words))
+        way = limiter.way_to_rest(step)
+        if self._leaves_box(way[-1]):
+            return self._stop(target, (*words, "workspace_stop"))
+        return Proposal(step, way, target, tuple(words))
 
-    def _leaves_box(self, step: Step) -> bool:
+    def _leaves_box(self, place: FloatArray) -> bool:
         """Whether the tool would come to rest outside the box, and further out than it is."""
-        limiter = self._limiter
         box = self._safety.workspace
-        rests = outside_box(self._kinematics.forward(limiter.resting_place(step))[:3, 3], box)
+        rests = outside_box(self._kinematics.forward(place)[:3, 3], box)
         if rests <= BOX_TOLERANCE:
             return False
-        return rests > outside_box(self._kinematics.forward(limiter.q)[:3, 3], box)
+        return rests > outside_box(self._kinematics.forward(self._limiter.q)[:3, 3], box)
 
     def _unusable(self, words: list[str]) -> Proposal:
         self._wanted = None
-        return Proposal(self._limiter.plan_stop(), self._limiter.q, (*words, "nan"))
+        return self._stop(self._limiter.q, (*words, "nan"))
+
+    def _stop(self, wanted: FloatArray, words: tuple[str, ...]) -> Proposal:
+        step = self._limiter.plan_stop()
+        return Proposal(step, self._limiter.way_to_rest(step), wanted, words)

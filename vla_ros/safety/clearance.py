@@ -79,6 +79,8 @@ class Clearance:
 
 def _together(ways: list[FloatArray]) -> FloatArray:
     """Ways of several arms side by side, [K, sum of J]; the shorter ones rest at their end."""
+    if len(ways) == 1:
+        return ways[0]
     longest = max(len(way) for way in ways)
     return np.concatenate(
         [way[np.minimum(np.arange(longest), len(way) - 1)] for way in ways],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from vla_ros.action.schedule import Target, make_scheduler
 from vla_ros.errors import Refused
 from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
@@ -39,6 +41,14 @@ def check_channels(robot: Robot, channels: tuple[str, ...]) -> None:
                 raise Refused("channels", f"the chunk has {some} but not {missing}")
         if joint_channels(name, 1)[0] in channels and tool_channels(name)[0] in channels:
             raise Refused("channels", f"the chunk has both joint and tool targets for {name}")
+
+
+def check_finite(chunk: ActionChunk) -> None:
+    """Raises Refused("nan") for a chunk with a number that is not finite, wherever it is."""
+    if not np.isfinite(chunk.targets).all():
+        row, column = np.argwhere(~np.isfinite(chunk.targets))[0]
+        found = chunk.targets[row, column]
+        raise Refused("nan", f"step {row + 1} of the chunk has {found} for {chunk.channels[column]}")
 
 
 def check_times(chunk: ActionChunk, started_ns: int, now_ns: int, acts_ns: int) -> None:

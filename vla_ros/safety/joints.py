@@ -53,9 +53,9 @@ class JointWatch:
             # Nothing new, or out of order.
             return ""
         self._taken = measured
-        if self._jump(before, measured) > JUMP:
-            self._agree_since_ns = measured.stamp_ns
         jump = self._jump(self.newest, measured)
+        if (jump if before is self.newest else self._jump(before, measured)) > JUMP:
+            self._agree_since_ns = measured.stamp_ns
         settled = not live and measured.stamp_ns - self._agree_since_ns >= SETTLED_NS
         first, self.jumping = not self.jumping, jump > JUMP and not settled
         if not self.jumping:

@@ -27,7 +27,7 @@ from vla_ros.safety.clearance import Clearance
 from vla_ros.safety.clock import ClockWatch
 from vla_ros.safety.gripper import GripperLimiter
 from vla_ros.safety.home import HomePath
-from vla_ros.safety.intake import channels_of, check_channels, check_times, first_target, parts
+from vla_ros.safety.intake import channels_of, check_channels, check_finite, check_times, first_target, parts
 from vla_ros.safety.joints import Measured
 from vla_ros.safety.modes import ESTOP, HOMING, IDLE, POLICY, SOURCES, STOPPING, TRANSITIONS, WAITING
 from vla_ros.safety.senses import Senses
@@ -169,7 +169,8 @@ class Supervisor:
         self.estop_reason = (self.estop_reason or reason or "requested") if self.mode == ESTOP else ""
         self.hold_reason = ""
         self._forget_chunks(now_ns)
-        if what in ("start", "reset"):
+        if what == "reset" or (what == "start" and not self.live):
+            # Somebody else may have moved them.
             for gripper in self._grippers.values():
                 gripper.forget()
             self._gripper_wanted = {}
@@ -190,13 +191,14 @@ class Supervisor:
 
     def add_chunk(self, chunk: ActionChunk, now_ns: int) -> None:
         """Take a chunk, or raise Refused: "not_started", "old" (seen before the last start or reset),
-        "future", "late" (every step is past due), "channels" (an arm only partly named) or "far"."""
+        "future", "late" (every step is past due), "channels" (an arm only partly named), "nan" or "far"."""
         if self.mode not in (WAITING, POLICY):
             raise Refused("not_started", f"a chunk arrived in mode '{self.mode}'")
         acts_ns = now_ns + self._senses.ahead_ns
         timed = self._scheduler.timed(chunk, now_ns)
         check_times(timed, self._started_ns, now_ns, acts_ns)
         check_channels(self._robot, chunk.channels)
+        check_finite(chunk)
         self._check_near(first_target(self._robot, timed, acts_ns))
         self._scheduler.add(chunk, now_ns)
 
@@ -250,10 +252,10 @@ class Supervisor:
         proposals = {name: self._propose(name) for name, follower in self._arms.items() if follower.live}
         if not proposals:
             return {}
-        # Streams of all arms begin and end together, but an arm without one stands where it is measured.
-        now = {name: follower.q for name, follower in self._arms.items() if follower.live}
-        ways = {name: self._arms[name].way(proposal) for name, proposal in proposals.items()}
-        blocked = self._clearance.blocked(now, ways, lambda name: self._arms[name].braking())
+        # All arms' streams begin and end together.
+        now = {name: follower.q for name, follower in self._arms.items()}
+        ways = {name: proposal.way for name, proposal in proposals.items()}
+        blocked = self._clearance.blocked(now, ways, lambda name: self._arms[name].braking)
         return {
             name: self._arms[name].brake(proposal, blocked[name])
             if name in blocked

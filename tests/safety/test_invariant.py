@@ -1,0 +1,43 @@
+"""The invariant on every robot YAML: whatever comes in, nothing that is sent breaks a limit. 50,000 ticks per
+robot here; `vla bench invariant` runs a million. A failure names the seed that brings it back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from vla_ros.benchmarks.invariant import ATTACK, attack, robots
+
+TICKS = 50_000
+LIMITING = {
+    "position", "velocity", "acceleration", "tool_speed", "workspace", "workspace_stop", "unreachable",
+    "soft_start", "gripper_range", "gripper_speed",
+}  # fmt: skip
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("file", robots(), ids=lambda file: file.stem)
+def test_no_command_ever_breaks_a_limit(file: Path) -> None:
+    words: Counter[str] = Counter()
+    events: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    moving = 0
+    for seed in range(TICKS // ATTACK):
+        found = attack(file, ATTACK, seed)
+        print(f"seed {seed}: {found.moving} moving, {dict(found.words)}")
+        assert found.broken == []
+        words += found.words
+        events += found.events
+        refused += found.refused
+        moving += found.moving
+    # It was a test of moving, and every door was tried.
+    assert moving > TICKS / 6
+    expected = LIMITING | ({"forbidden"} if "arm_distance" not in words else {"arm_distance"})
+    assert expected <= set(words)
+    assert {
+        "stale_chunk", "horizon", "joint_states", "not_following", "rest", "clock", "glitch", "policy_gone",
+        "driver_gone", "stalled", "home",
+    } <= set(events)  # fmt: skip
+    assert {"far", "not_started", "joint_states", "nan", "old", "late", "future", "channels"} <= set(refused)
