@@ -606,6 +606,38 @@ def test_simulated_time_and_compressed_cameras(
         graph.end()
 
 
+@pytest.mark.parametrize(("mode", "trigger"), [("sync", "rate"), ("rtc", "horizon"), ("ensemble", "rate")])
+def test_chunks_come_again_after_clock_jumps_and_a_clock_that_stood_still(
+    ros_domain: int, start_process: Starter, tmp_path: Path, mode: str, trigger: str
+) -> None:
+    folder = write_tiny_bundle(tmp_path / "tiny", **with_rtc("guided")).directory
+    clock = {"ahead": 0, "stands": 0}
+
+    def now_ns() -> int:
+        return clock["stands"] or time.time_ns() + clock["ahead"]
+
+    graph = PolicyGraph(load_robot(ROBOT_FILE), clock_ns=now_ns)
+    try:
+        arguments = parameters(folder, prompt="lift it", mode=mode, trigger=trigger, execute_steps=4)
+        process = start_process.node("policy_node", *arguments, "-p", "use_sim_time:=true")
+        process.wait_for_text(READY, 60)
+        graph.trigger("start")
+        graph.wait_for_chunk()
+        for step in (10, -10, -10, 10):
+            clock["ahead"] += step * 1_000_000_000
+            begin = time.monotonic()
+            wait_for(lambda: abs(stamp_ns(graph.wait_for_chunk()) - now_ns()) < 2_000_000_000, 20)
+            assert time.monotonic() - begin < 8  # nobody waits until ten seconds have passed
+        clock["stands"] = now_ns()
+        time.sleep(1.0)
+        clock["stands"] = 0
+        graph.wait_for_chunk()
+        graph.wait_for_chunk()
+        assert process.returncode is None
+    finally:
+        graph.end()
+
+
 def test_namespace_remapping_and_a_prompt_from_the_start(
     ros_domain: int, start_process: Starter, bundle: Path
 ) -> None:
