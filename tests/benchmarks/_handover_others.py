@@ -78,33 +78,41 @@ class ReplacedQueue:
 class AsyncAverage:
     """lerobot, async_inference/robot_client.py and policy_server.py with `weighted_average`: below half a
     chunk the client sends its observation at every tick, the server keeps the newest; where steps of old and
-    new coincide they become 0.3 old + 0.7 new. The server's filter of similar observations is left out."""
+    new coincide they become 0.3 old + 0.7 new.
+
+    filtered: the server drops observations whose joints differ by less than 1 from those it used last, unless
+    the queue is empty. In degrees that is little; in radians, as here, nothing but an empty queue counts.
+    """
 
     THRESHOLD = 0.5
+    SIMILAR = 1.0
 
-    def __init__(self) -> None:
+    def __init__(self, filtered: bool) -> None:
+        self._filtered = filtered
+        self._joints = np.zeros(0)
+        self._used: FloatArray | None = None
         self._rows: dict[int, FloatArray] = {}
         self._latest = -1
         self._size = -1
-        # What waits at the server, and what it works on: time and timestep of an observation.
-        self._waiting: tuple[int, int] | None = None
-        self._begun = (0, 0)
+        # What waits at the server, and what it works on: time, timestep and joints of an observation.
+        self._waiting: tuple[int, int, FloatArray] | None = None
+        self._begun = 0
 
     def observe(self, now_ns: int, measured: FloatArray) -> None:
         """See Contender."""
+        self._joints = measured
 
     def observation(self, now_ns: int) -> int | None:
         """See Contender."""
         if self._waiting is None:
             return None
-        self._begun, self._waiting = self._waiting, None
-        return self._begun[0]
+        (observed_ns, self._begun, self._used), self._waiting = self._waiting, None
+        return observed_ns
 
     def add(self, rows: FloatArray, observed_ns: int, now_ns: int) -> None:
         """See Contender."""
-        _, first = self._begun
         merged = {}
-        for step, row in enumerate(rows, start=first):
+        for step, row in enumerate(rows, start=self._begun):
             if step > self._latest:
                 old = self._rows.get(step)
                 merged[step] = row if old is None else 0.3 * old + 0.7 * row
@@ -118,7 +126,9 @@ class AsyncAverage:
             step = min(self._rows)
             row, self._latest = self._rows.pop(step), step
         if len(self._rows) / self._size <= self.THRESHOLD:
-            self._waiting = (now_ns, max(self._latest, 0))
+            apart = np.inf if self._used is None else float(np.linalg.norm(self._joints - self._used))
+            if not (self._filtered and self._rows and apart < self.SIMILAR):
+                self._waiting = (now_ns, max(self._latest, 0), self._joints)
         return row
 
 

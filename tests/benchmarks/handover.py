@@ -50,7 +50,7 @@ CHANNELS = tuple(f"{side}/joint{index}" for side in ("left", "right") for index 
 TARGETS = {60: (8.0, 25.0), 150: (12.0, 25.0), 300: (17.0, 50.0)}
 TARGET_STEP, TARGET_LAG_SPREAD_MS = 28.0, 5.0
 OPENPI, QUEUE = "openpi, blocking broker", "lerobot, action queue, no guidance"
-ASYNC = "lerobot, async, weighted average"
+ASYNC, ASYNC_FILTERED = "lerobot, async, weighted average", "lerobot, async, joints in rad: filter as shipped"
 EVA_TUNED, EVA_SHIPPED = "EVA-CLIENT crossfade, tuned by hand", "EVA-CLIENT crossfade, as shipped"
 # What was measured on the others' own code, back to back: {contender: {latency, ms: tracking, mrad}}.
 PUBLISHED: dict[str, dict[float, float]] = {
@@ -142,7 +142,8 @@ def contenders(latency_ms: float, period_ms: float | None) -> dict[str, Callable
     return {
         OPENPI: BlockingBroker,
         QUEUE: ReplacedQueue,
-        ASYNC: AsyncAverage,
+        ASYNC: partial(AsyncAverage, filtered=False),
+        ASYNC_FILTERED: partial(AsyncAverage, filtered=True),
         **crossfades,
         **ours,
     }
