@@ -10,6 +10,7 @@ import pytest
 
 from tests.safety.libfranka import broken
 from tests.safety.line import ARM, MS, START_NS, Line
+from tests.safety.plant import Bench
 from vla_ros.safety.limits import JointLimiter
 from vla_ros.sim.controllers import TrajectoryPoint
 from vla_ros.types import FloatArray
@@ -144,6 +145,57 @@ def test_the_control_process_is_killed_in_full_motion(wish: Wish, end: float) ->
     sent = drive(wish, seconds=end, late=up_to_3_ms(6))
     assert broken(sent) == {}
     assert np.abs(np.diff(sent[round((end + 0.45) * 1000) :], axis=0)).max() < 1e-9
+
+
+def control(
+    chunks: Callable[[int], FloatArray], requests: dict[int, str], mode: str, end: int = 300
+) -> tuple[Bench, FloatArray]:
+    """The whole control loop: ten joint targets 50 ms apart every 20 ticks, some of them late; messages late.
+
+    chunks: targets [10, 7] of the chunk at a tick, as offsets from home; requests: {tick: what is asked for}.
+    """
+    bench, line = Bench(mode), Line(up_to_3_ms(7, lost=0.1))
+    bench.start()
+    for tick in range(end):
+        if tick % 20 == 0 and bench.supervisor.mode in ("waiting", "policy"):
+            bench.add(bench.joint_chunk(HOME + chunks(tick), dt_ms=50))
+        if tick in requests:
+            bench.request(requests[tick])
+        line.run_until(bench.now_ns + bench.period_ns)
+        command = bench.tick()
+        if command is not None:
+            line.say(command.motion, command.stamp_ns)
+    line.run_until(line.now_ns + 1000 * MS)
+    return bench, np.array(line.sent)
+
+
+def wave(tick: int) -> FloatArray:
+    time = (tick + 5 * np.arange(1, 11)) / 100
+    return 0.25 * np.sin(2.5 * time)[:, None] * np.array([1, -1, 1, -1, 1, -1, 1])
+
+
+def rough(tick: int) -> FloatArray:
+    return wave(tick) + np.random.default_rng(tick).normal(scale=0.05, size=(10, 7))
+
+
+def hostile(tick: int) -> FloatArray:
+    return np.tile(np.where((np.arange(7) + tick // 20) % 2, 0.22, -0.22), (10, 1))
+
+
+@pytest.mark.parametrize("mode", ["newest", "crossfade", "ensemble", "sync"])
+@pytest.mark.parametrize("chunks", [wave, rough, hostile])
+def test_chunks_of_every_kind_in_every_mode(chunks: Callable[[int], FloatArray], mode: str) -> None:
+    bench, sent = control(chunks, {}, mode)
+    assert broken(sent) == {}
+    assert np.abs(sent - HOME).max() > 0.05, bench.reasons()
+
+
+@pytest.mark.parametrize("requests", [{150: "stop"}, {133: "estop"}, {120: "stop", 200: "home"}])
+@pytest.mark.parametrize("chunks", [wave, hostile])
+def test_requests_in_full_motion(chunks: Callable[[int], FloatArray], requests: dict[int, str]) -> None:
+    _, sent = control(chunks, requests, "ensemble", end=400)
+    assert broken(sent) == {}
+    assert np.abs(np.diff(sent[-500:], axis=0)).max() < 1e-9
 
 
 def test_a_controller_that_was_a_little_elsewhere_when_the_stream_began() -> None:
