@@ -1,5 +1,5 @@
 """A real control_node process and, in this process, the robot around it: joint states on the driver's topic,
-a first-order arm that obeys the driver's command topic, a gripper action server, and a recorder."""
+a first-order arm that follows what comes on the driver's topic, a gripper action server, and a recorder."""
 
 from __future__ import annotations
 
@@ -88,6 +88,8 @@ class ControlGraph:
         self.publishing = True
         self.q = self.home.copy()
         self.target = self.home.copy()
+        # A trajectory's due times, ns, and joints [P, 7].
+        self.way: tuple[np.ndarray, np.ndarray] | None = None
         self.driver_messages: list[tuple[float, Any]] = []
         self.commands: list[JointState] = []
         self.sources: list[str] = []
@@ -116,18 +118,31 @@ class ControlGraph:
         self.estop_client = node.create_client(Trigger, "control_node/estop")
         self.volatile_estop = node.create_publisher(Bool, "vla/estop", best_effort)
         drivers = arm.drivers
+        self._drivers: list[tuple[Any, str]] = []
         for message_type, driver in (
             (JointTrajectory, drivers.joint_trajectory),
             (Float64MultiArray, drivers.joint_position),
             (PoseStamped, drivers.cartesian_pose),
         ):
             assert driver is not None
-            node.create_subscription(message_type, driver.topic, self._on_driver, 100)
+            self._drivers.append((message_type, driver.topic))
         node.create_subscription(JointState, "vla/command", self.commands.append, 100)
         node.create_subscription(String, "vla/control_source", lambda m: self.sources.append(m.data), LATCHED)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 20)
+        self.connect_driver()
         assert arm.gripper is not None
         self._server = ActionServer(node, GripperCommand, arm.gripper.action.action, self._on_goal)
+
+    def connect_driver(self) -> None:
+        """Take commands, as a driver that has just started."""
+        self._subscriptions = [
+            self.node.create_subscription(kind, topic, self._on_driver, 100) for kind, topic in self._drivers
+        ]
+
+    def disconnect_driver(self) -> None:
+        """Take no commands any more; joint states go on."""
+        for subscription in self._subscriptions:
+            self.node.destroy_subscription(subscription)
 
     def start_node(self, *ros_args: str) -> Started:
         """Start a control_node process and wait until it commands."""
@@ -162,12 +177,16 @@ class ControlGraph:
     def _plant(self) -> None:
         real_time_thread()
         while self._alive:
+            now = self.now_ns()
             with self.lock:
+                if self.way is not None:
+                    times, rows = self.way
+                    # Relative, or float64 would round the nanoseconds since 1970.
+                    self.target = np.array([np.interp(now - times[0], times - times[0], q) for q in rows.T])
                 self.q = self.q + 0.15 * (self.target - self.q)
                 q = dict(zip(self.arm.joints, self.q.tolist(), strict=True))
             if self.publishing:
                 message = JointState(name=list(self.names), position=[q.get(n, 0.5) for n in self.names])
-                now = self.now_ns()
                 message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, 10**9)
                 if self._clock is not None:
                     self._clock.publish(Clock(clock=message.header.stamp))
@@ -177,9 +196,13 @@ class ControlGraph:
     def _on_driver(self, message: Any) -> None:
         self.driver_messages.append((time.monotonic(), message))
         if isinstance(message, JointTrajectory):
-            by_name = dict(zip(message.joint_names, message.points[0].positions, strict=True))
+            order = [message.joint_names.index(name) for name in self.arm.joints]
+            stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+            times = [
+                stamp + p.time_from_start.sec * 10**9 + p.time_from_start.nanosec for p in message.points
+            ]
             with self.lock:
-                self.target = np.array([by_name[name] for name in self.arm.joints])
+                self.way = (np.array(times), np.array([p.positions for p in message.points])[:, order])
         elif isinstance(message, Float64MultiArray):
             with self.lock:
                 self.target = np.array(message.data)
@@ -208,6 +231,7 @@ class ControlGraph:
         assert self.call("stop").success
         assert self.call("reset").success
         with self.lock:
+            self.way = None
             self.q = self.home.copy()
             self.target = self.home.copy()
         time.sleep(0.3)
