@@ -30,7 +30,7 @@ class Placed:
     time, nor than the time that was asked for last when it arrived.
     overlap_ns: how long, from begins_ns on, chunks that began before it go on; 0 where none does.
     outlasted_ns: from when on a chunk that ends later can take over, None while there is none.
-    elder_outlasts: whether one of those is of an older observation.
+    yields_ns: the same of chunks of older observations.
     interval_ns: how long chunks took to follow each other when it arrived, measured; None if not known yet.
     share: its weight before any fading, relative to the other chunks'.
     """
@@ -42,7 +42,7 @@ class Placed:
     share: float
     overlap_ns: int = 0
     outlasted_ns: int | None = None
-    elder_outlasts: bool = False
+    yields_ns: int | None = None
 
     @property
     def ends_ns(self) -> int:
@@ -129,6 +129,10 @@ def _relate(there: Placed, new: Placed) -> None:
     shorter, longer = (there, new) if there.ends_ns <= new.ends_ns else (new, there)
     since = max(there.begins_ns, new.begins_ns)
     if since <= shorter.ends_ns:
-        known = shorter.outlasted_ns
-        shorter.outlasted_ns = since if known is None else min(known, since)
-        shorter.elder_outlasts |= longer.stamp_ns < shorter.stamp_ns
+        shorter.outlasted_ns = _earlier(shorter.outlasted_ns, since)
+        if longer.stamp_ns < shorter.stamp_ns:
+            shorter.yields_ns = _earlier(shorter.yields_ns, since)
+
+
+def _earlier(known_ns: int | None, new_ns: int) -> int:
+    return new_ns if known_ns is None else min(known_ns, new_ns)

@@ -37,8 +37,8 @@ def crossfade(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArra
         taken = 1.0
         if placed.overlap_ns > 0:
             taken = _ramp(time_ns - placed.begins_ns, min(longest, placed.overlap_ns))
-        if placed.elder_outlasts and placed.outlasted_ns is not None:
-            fall = min(longest, placed.ends_ns - placed.outlasted_ns)
+        if placed.yields_ns is not None:
+            fall = min(longest, placed.ends_ns - placed.yields_ns)
             taken = min(taken, _ramp(placed.ends_ns - time_ns, fall))
         weights[index] = left * taken
         left *= 1.0 - taken
