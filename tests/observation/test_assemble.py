@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from tests.observation.messages import compressed, compressed_bytes, image, joint_state
 from tests.tiny_bundle import ROOT, franka_fields
 from vla_ros.errors import Refused
-from vla_ros.observation.assemble import assemble
+from vla_ros.observation.assemble import assemble, newest_stamp
 from vla_ros.observation.buffers import MS, ObservationBuffers
 from vla_ros.robot.config import Robot
 from vla_ros.robot.kinematics import Kinematics
@@ -468,3 +468,43 @@ def test_a_compressed_image_of_another_format() -> None:
     feed = compressed_feed(compressed(at(0), PICTURE))
     feed.buffers.image("front", compressed(at(20), PICTURE, ".jpg", "jpeg"), at(40))
     assert feed.refusal().reason == "changed_encoding"
+
+
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_a_picture_that_never_changes_is_frozen_once_the_arm_moves(transport: str) -> None:
+    front = image if transport == "raw" else compressed
+    fields = franka_fields()
+    fields["cameras"]["front"]["transport"] = transport
+    feed = Feed(Robot.model_validate(fields))
+    feed.all()
+
+    def frames(begin: int, end: int, turned: float, picture: np.ndarray) -> None:
+        for ms in range(begin, end, 10):
+            feed.joints(ms, HOME + turned * (ms - begin) / (end - begin))
+            if ms % 30 == 0:
+                feed.gripper(ms)
+                feed.buffers.image("front", front(at(ms), picture), feed.now_ns(ms))
+                feed.image("wrist", ms, np.roll(PICTURE, ms))
+
+    def see(ms: float) -> None:
+        newest_stamp(feed.buffers, at(ms))
+
+    # Nothing moves: a still scene. What it does at last need not be seen yet.
+    for begin in range(30, 990, 240):
+        frames(begin, begin + 240, 0.0, PICTURE)
+        see(begin + 240)
+    frames(990, 1040, 0.1, PICTURE)
+    see(1040)
+    frames(1040, 1140, 0.1, PICTURE)
+    with pytest.raises(Refused, match="same picture on /front") as caught:
+        see(1140)
+    assert caught.value.reason == "frozen"
+    # It stays so while the arm is held, until there is another picture: one pixel is enough.
+    for begin in range(1140, 3540, 240):
+        frames(begin, begin + 240, 0.0, PICTURE)
+    feed.joints(3540, HOME + 0.1)
+    frames(3550, 3790, 0.0, PICTURE)
+    other = PICTURE.copy()
+    other[-1, -1, -1] += 1
+    frames(3790, 3840, 0.1, other)
+    see(3840)

@@ -82,6 +82,7 @@ def newest_stamp(buffers: ObservationBuffers, now_ns: int) -> int:
     """
     for ring in buffers.rings.values():
         ring.check(now_ns)
+    buffers.check_pictures()
     return min(ring.samples[-1][0] for ring in buffers.cameras.values())
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from vla_ros.action.latency import Latency
 from vla_ros.errors import Refused
 from vla_ros.observation.decode import (
@@ -21,6 +23,7 @@ from vla_ros.observation.decode import (
     decode_image,
     decode_joint_state,
 )
+from vla_ros.observation.frozen import MOVED, STAMPED_LATE_NS, FrozenPicture
 from vla_ros.robot.config import Camera, Gripper, Robot, Stream
 from vla_ros.robot.states import gripper_width, positions_by_name
 from vla_ros.types import FloatArray
@@ -180,6 +183,9 @@ class ObservationBuffers:
             if arm.gripper is not None:
                 self.grippers[name] = _state_ring(f"{name}/gripper_states", arm.gripper.states)
         self._encodings: dict[str, str] = {}
+        self._pictures = {name: FrozenPicture() for name in cameras}
+        # {camera: where the arms were when its picture was new}
+        self._began: dict[str, dict[str, FloatArray]] = {}
 
     @property
     def rings(self) -> dict[str, Ring]:
@@ -191,6 +197,9 @@ class ObservationBuffers:
         """Forget everything received, and which encodings the cameras had."""
         for ring in self.rings.values():
             ring.clear()
+        for picture in self._pictures.values():
+            picture.clear()
+        self._began.clear()
         self._encodings.clear()
 
     def image(self, name: str, cdr: bytes, now_ns: int) -> None:
@@ -211,6 +220,29 @@ class ObservationBuffers:
             ring.refuse(error)
         else:
             ring.push(frame.stamp_ns, frame, now_ns)
+            if self._pictures[name].add(cdr, frame.stamp_ns):
+                self._began.pop(name, None)
+
+    def check_pictures(self) -> None:
+        """Raise Refused("frozen") where a camera has sent the very same picture for longer than its max_age
+        while an arm moved. No ring may be empty."""
+        for name, picture in self._pictures.items():
+            ring = self.cameras[name]
+            newest = ring.samples[-1][0]
+            # Looked up while it is still there, however long the picture stays.
+            began = self._began.setdefault(name, self._joints_near(picture.since_ns))
+            now = self._joints_near(newest - STAMPED_LATE_NS)
+            moved = max((float(np.max(np.abs(now[arm] - began[arm]))) for arm in now), default=0.0)
+            still_ns = newest - picture.since_ns
+            if still_ns > ring.max_age_ns and moved > MOVED:
+                raise Refused(
+                    "frozen",
+                    f"{ring.stream}: the same picture on {ring.topic} for {_ms(still_ns)}, though the arm "
+                    f"moved by {moved:.3f} rad; look at the camera's driver, or where the camera looks",
+                )
+
+    def _joints_near(self, stamp_ns: int) -> dict[str, FloatArray]:
+        return {name: ring.nearest(stamp_ns)[1] for name, ring in self.joints.items()}
 
     def joint_states(self, arm: str, cdr: bytes, now_ns: int) -> None:
         """A JointState of arm `arm` arrives now; joints are picked by name."""
