@@ -13,7 +13,7 @@ from rclpy.executors import SingleThreadedExecutor
 
 from tests.support import wait_for
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
-from vla_ros.nodes.gripper_client import GripperClient
+from vla_ros.nodes.gripper_client import RETRY_S, GripperClient
 from vla_ros.robot.config import Gripper
 
 GRIPPER = Gripper.model_validate(
@@ -21,6 +21,7 @@ GRIPPER = Gripper.model_validate(
         "joints": ["left", "right"],
         "states": {"topic": "/states", "rate_hz": 15, "max_age_ms": 100},
         "width": [0.0, 0.08],
+        "speed": 0.1,
         "action": {"action": "/gripper", "max_effort": 30.0, "min_change_m": 0.005},
         "position_is": "finger",
     }
@@ -126,6 +127,21 @@ def test_a_refused_goal_is_counted_and_asked_again(bench: Bench) -> None:
     bench.client.want(0.0)
     wait_for(lambda: bench.counter("refused") >= 2, 15.0, "refusals")
     bench.outcome = "succeed"
+    wait_for(lambda: bench.goals, 10.0, "the goal to be taken")
+
+
+def test_a_goal_that_was_not_taken_is_not_asked_for_again_while_the_arm_is_held(bench: Bench) -> None:
+    bench.outcome = "refuse"
+    bench.serve()
+    bench.client.want(0.0)
+    wait_for(lambda: bench.counter("refused") >= 1, 15.0, "a refusal")
+    bench.client.rest()
+    bench.outcome = "succeed"
+    asked = bench.counter("goals")
+    time.sleep(3 * RETRY_S)
+    assert not bench.goals
+    assert bench.counter("goals") <= asked + 1, "one may have been on its way"
+    bench.client.want(0.0)
     wait_for(lambda: bench.goals, 10.0, "the goal to be taken")
 
 

@@ -19,6 +19,7 @@ from vla_ros.robot.config import Arm, Stream
 from vla_ros.robot.drivers import Driver
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.states import positions_by_name
+from vla_ros.safety.modes import POLICY, SOURCES
 from vla_ros.safety.supervisor import Measured
 from vla_ros.types import Command
 
@@ -85,7 +86,11 @@ class ArmTopics:
         if message is not None:
             self._publisher.publish(message)
         wanted = command.gripper_wanted
-        if self._gripper is not None and wanted is not None and isfinite(wanted):
+        if self._gripper is None:
+            return
+        if command.source != SOURCES[POLICY]:
+            self._gripper.rest()
+        elif wanted is not None and isfinite(wanted):
             # A goal, and not the ramp of widths towards it: the gripper's driver goes there at its own speed.
             self._gripper.want(wanted)
 

@@ -87,4 +87,8 @@ class EmergencyStop:
                 response = Trigger.Response(success=True, message="emergency stop; ~/reset releases it")
                 if not self._taken.wait(ANSWER_S):
                     response.message = "emergency stop noted: nothing is commanded now, and nothing will be"
-                self._service.send_response(response, header)
+                try:
+                    self._service.send_response(response, header)
+                except Exception as error:
+                    # Whoever asked is gone. The next one must be heard all the same.
+                    self._node.get_logger().warning(f"~/estop: the answer could not be sent: {error}")

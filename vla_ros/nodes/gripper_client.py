@@ -42,6 +42,7 @@ class GripperClient:
         self._client = ActionClient(node, GripperCommand, gripper.action.action)
         self._wanted: float | None = None
         self._sent: float | None = None
+        self._resting = False
         self._newest = 0
         self._changed = node.create_guard_condition(self._send)
         # A server that was not there, or refused, is asked again.
@@ -50,8 +51,14 @@ class GripperClient:
     def want(self, width: float) -> None:
         """Note the wanted opening width, m. Sent when it differs by more than `min_change_m`."""
         self._wanted = width
+        self._resting = False
         if self._differs():
             self._changed.trigger()
+
+    def rest(self) -> None:
+        """Send no goal before the next `want`, not even one that had no server yet or was refused: the arm is
+        held. A goal that is under way goes on, for a gripper that is stopped drops what it holds."""
+        self._resting = True
 
     def forget(self) -> None:
         """Want nothing, and send the next width whatever was sent before: someone else may have moved it."""
@@ -69,7 +76,7 @@ class GripperClient:
 
     def _send(self) -> None:
         wanted = self._wanted
-        if wanted is None or not self._differs():
+        if self._resting or wanted is None or not self._differs():
             return
         if not self._client.server_is_ready():
             self._diagnostics.value(f"gripper.{self._arm}", f"no server {self._gripper.action.action}")
