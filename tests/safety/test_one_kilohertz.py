@@ -148,13 +148,19 @@ def test_the_control_process_is_killed_in_full_motion(wish: Wish, end: float) ->
 
 
 def control(
-    chunks: Callable[[int], FloatArray], requests: dict[int, str], mode: str, end: int = 300
+    chunks: Callable[[int], FloatArray],
+    requests: dict[int, str],
+    mode: str,
+    end: int = 300,
+    off: float = 0.0,
 ) -> tuple[Bench, FloatArray]:
     """The whole control loop: ten joint targets 50 ms apart every 20 ticks, some of them late; messages late.
 
-    chunks: targets [10, 7] of the chunk at a tick, as offsets from home; requests: {tick: what is asked for}.
+    chunks: targets [10, 7] of the chunk at a tick, as offsets from home; requests: {tick: what is asked for};
+    off: by how much the controller's own reference is off the measured joints before, rad.
     """
     bench, line = Bench(mode), Line(up_to_3_ms(7, lost=0.1))
+    line.controller.reset(bench.q + off)
     bench.start()
     for tick in range(end):
         if tick % 20 == 0 and bench.supervisor.mode in ("waiting", "policy"):
@@ -188,6 +194,12 @@ def test_chunks_of_every_kind_in_every_mode(chunks: Callable[[int], FloatArray],
     bench, sent = control(chunks, {}, mode)
     assert broken(sent) == {}
     assert np.abs(sent - HOME).max() > 0.05, bench.reasons()
+
+
+def test_a_start_with_the_controller_a_little_off_the_joints_that_are_measured() -> None:
+    """As a controller is that carries a load, or that has only just been started."""
+    _, sent = control(wave, {}, "newest", off=0.008)
+    assert broken(sent) == {}
 
 
 @pytest.mark.parametrize("requests", [{150: "stop"}, {133: "estop"}, {120: "stop", 200: "home"}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Protocol
 
 import numpy as np
@@ -13,11 +14,15 @@ from numpy.typing import ArrayLike
 from vla_ros.action.rotations import quaternion_to_matrix
 from vla_ros.errors import KinematicsError
 from vla_ros.robot.config import Arm, Safety
+from vla_ros.robot.drivers import SETTLE_NS
 from vla_ros.safety.limits import JointLimiter, Step, ToolSpeed, into_box, outside_box
 from vla_ros.types import FloatArray, Motion
 
 # The path between two targets inside the box may bulge out of it; this far is let pass, m.
 BOX_TOLERANCE = 0.005
+# Within a tick the tool's speed changes with the Jacobian, by a few percent: it is kept to this share of its
+# limit as the tick begins.
+TOOL_AIM = 0.94
 # A solution further from its target than this is reported, m and rad.
 REACHED_POSITION, REACHED_ROTATION = 0.005, 0.05
 # After a silence the command goes on from what was sent last where the arm still is there, rad.
@@ -101,13 +106,16 @@ class ArmFollower:
         self._safety = safety
         self._kinematics = kinematics
         self._limiter = JointLimiter(arm.limits, period_s)
-        self._tool = ToolSpeed(safety.tool_speed, safety.tool_rotation_speed)
+        self._tool = ToolSpeed(TOOL_AIM * safety.tool_speed, TOOL_AIM * safety.tool_rotation_speed)
         self._home = np.array(arm.home, dtype=np.float64)
         self._goes_on = arm.driver == "joint_trajectory"
         self._growth = period_s / max(safety.soft_start_s, period_s)
         self._last_sent: FloatArray | None = None
         self._wanted: FloatArray | None = None
         self._periods = 1
+        # See `vla_ros.robot.drivers.JointTrajectory` about the start of a stream.
+        self._settle_ticks = ceil(SETTLE_NS / 1e9 / period_s) if self._goes_on else 0
+        self._settling = 0
 
     @property
     def q(self) -> FloatArray:
@@ -132,6 +140,7 @@ class ArmFollower:
         last = self._last_sent
         there = last is not None and np.all(np.abs(last - measured) <= STILL_THERE)
         self._limiter.reset(last if there and last is not None else measured)
+        self._settling = 0 if there else self._settle_ticks
         self._wanted = None
         self.live = True
 
@@ -156,12 +165,15 @@ class ArmFollower:
         if missed and not self._goes_on and self._last_sent is not None:
             self._limiter.reset(self._last_sent)
         self._periods = 1 + missed
+        self._settling = max(self._settling - 1 - missed, 0)
         return missed
 
     def propose_pose(self, target: FloatArray) -> Proposal:
         """Towards a tool pose [7]: x y z m, quaternion xyzw, base frame."""
         if not np.isfinite(target).all() or not target[3:].any():
             return self._unusable([])
+        if self._settling:
+            return self.propose_hold()
         pose = np.eye(4)
         pose[:3, :3] = quaternion_to_matrix(target[3:])
         pose[:3, 3] = into_box(target[:3], self._safety.workspace)
@@ -173,6 +185,8 @@ class ArmFollower:
         nearest pose inside."""
         if not np.isfinite(target).all():
             return self._unusable([])
+        if self._settling:
+            return self.propose_hold()
         limited = np.clip(target, self._limiter.lower, self._limiter.upper)
         pose = self._kinematics.forward(limited)
         inside = into_box(pose[:3, 3], self._safety.workspace)
