@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from vla_ros.action.schedule import Target, make_scheduler
@@ -65,6 +67,16 @@ def check_times(chunk: ActionChunk, started_ns: int, now_ns: int, acts_ns: int) 
             "late", f"every step of the chunk is past due, by {late:.3f} s: inference is slower than "
             "the chunk's horizon",
         )  # fmt: skip
+
+
+def from_rest(chunk: ActionChunk, begins_ns: int) -> ActionChunk:
+    """The chunk, with its first step due no earlier than `begins_ns` and the others as far after it.
+
+    For arms that have stood still since the observation: what was due meanwhile they have not missed, and
+    where they ought to be by now may be too far to be taken up.
+    """
+    later = begins_ns - int(chunk.due_ns[0])
+    return chunk if later <= 0 else replace(chunk, due_ns=chunk.due_ns + later)
 
 
 def first_target(robot: Robot, chunk: ActionChunk, acts_ns: int) -> Target:

@@ -27,7 +27,15 @@ from vla_ros.safety.clearance import Clearance
 from vla_ros.safety.clock import ClockWatch
 from vla_ros.safety.gripper import GripperLimiter
 from vla_ros.safety.home import HomePath
-from vla_ros.safety.intake import channels_of, check_channels, check_finite, check_times, first_target, parts
+from vla_ros.safety.intake import (
+    channels_of,
+    check_channels,
+    check_finite,
+    check_times,
+    first_target,
+    from_rest,
+    parts,
+)
 from vla_ros.safety.joints import Measured
 from vla_ros.safety.modes import ESTOP, HOMING, IDLE, POLICY, SOURCES, STOPPING, TRANSITIONS, WAITING
 from vla_ros.safety.senses import Senses
@@ -95,6 +103,7 @@ class Supervisor:
         self._steady_ns: int | None = None
         self._asked_ns = 0
         self._started_ns = 0
+        self._moved_ns = 0
         self._target: Target | None = None
         self._last_due_ns: int | None = None
         self._ran_out = False
@@ -195,10 +204,12 @@ class Supervisor:
         if self.mode not in (WAITING, POLICY):
             raise Refused("not_started", f"a chunk arrived in mode '{self.mode}'")
         acts_ns = now_ns + self._senses.ahead_ns
-        timed = self._scheduler.timed(chunk, now_ns)
-        check_times(timed, self._started_ns, now_ns, acts_ns)
+        check_times(self._scheduler.timed(chunk, now_ns), self._started_ns, now_ns, acts_ns)
         check_channels(self._robot, chunk.channels)
         check_finite(chunk)
+        if self.mode == WAITING and chunk.stamp_ns > self._moved_ns + self._senses.ahead_ns:
+            chunk = from_rest(chunk, max(self._asked_ns, acts_ns + self._period_ns))
+        timed = self._scheduler.timed(chunk, now_ns)
         self._check_near(first_target(self._robot, timed, acts_ns))
         self._scheduler.add(chunk, now_ns)
 
@@ -296,6 +307,8 @@ class Supervisor:
 
     def _after(self, now_ns: int) -> None:
         """Transitions that depend on where the arms have got to."""
+        if not all(follower.at_rest for follower in self._arms.values()):
+            self._moved_ns = now_ns
         if self._home is not None:
             distance = max(
                 float(np.max(np.abs(follower.q - self._robot.arms[name].home)))
