@@ -30,7 +30,7 @@ class Placed:
     time, nor than the time that was asked for last when it arrived.
     overlap_ns: how long, from begins_ns on, chunks that began before it go on; 0 where none does.
     outlasted_ns: from when on a chunk that ends later can take over, None while there is none.
-    yields_ns: the same of chunks of older observations.
+    elders_overlap_ns, elders_outlast_ns: the same with chunks of older observations alone.
     interval_ns: how long chunks took to follow each other when it arrived, measured; None if not known yet.
     share: its weight before any fading, relative to the other chunks'.
     """
@@ -42,7 +42,8 @@ class Placed:
     share: float
     overlap_ns: int = 0
     outlasted_ns: int | None = None
-    yields_ns: int | None = None
+    elders_overlap_ns: int = 0
+    elders_outlast_ns: int | None = None
 
     @property
     def ends_ns(self) -> int:
@@ -125,13 +126,16 @@ def _relate(there: Placed, new: Placed) -> None:
     """Note which of two chunks began first, and which ends first; on equal terms the new one is the later."""
     first, second = (there, new) if there.begins_ns <= new.begins_ns else (new, there)
     if first.curve.first_ns <= second.begins_ns:
-        second.overlap_ns = max(second.overlap_ns, first.ends_ns - second.begins_ns)
+        overlap = first.ends_ns - second.begins_ns
+        second.overlap_ns = max(second.overlap_ns, overlap)
+        if first.stamp_ns < second.stamp_ns:
+            second.elders_overlap_ns = max(second.elders_overlap_ns, overlap)
     shorter, longer = (there, new) if there.ends_ns <= new.ends_ns else (new, there)
     since = max(there.begins_ns, new.begins_ns)
     if since <= shorter.ends_ns:
         shorter.outlasted_ns = _earlier(shorter.outlasted_ns, since)
         if longer.stamp_ns < shorter.stamp_ns:
-            shorter.yields_ns = _earlier(shorter.yields_ns, since)
+            shorter.elders_outlast_ns = _earlier(shorter.elders_outlast_ns, since)
 
 
 def _earlier(known_ns: int | None, new_ns: int) -> int:

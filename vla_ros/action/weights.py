@@ -33,13 +33,13 @@ def crossfade(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArra
     left = 1.0
     for index in range(len(chunks) - 1, 0, -1):
         placed = chunks[index]
-        longest = placed.overlap_ns if placed.interval_ns is None else placed.interval_ns
+        overlap, outlast = placed.elders_overlap_ns, placed.elders_outlast_ns
+        longest = overlap if placed.interval_ns is None else placed.interval_ns
         taken = 1.0
-        if placed.overlap_ns > 0:
-            taken = _ramp(time_ns - placed.begins_ns, min(longest, placed.overlap_ns))
-        if placed.yields_ns is not None:
-            fall = min(longest, placed.ends_ns - placed.yields_ns)
-            taken = min(taken, _ramp(placed.ends_ns - time_ns, fall))
+        if overlap > 0:
+            taken = _ramp(time_ns - placed.begins_ns, min(longest, overlap))
+        if outlast is not None:
+            taken = min(taken, _ramp(placed.ends_ns - time_ns, min(longest, placed.ends_ns - outlast)))
         weights[index] = left * taken
         left *= 1.0 - taken
     weights[0] = left
