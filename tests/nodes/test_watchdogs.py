@@ -14,7 +14,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from tests.nodes.control_graph import ControlGraph, robot_yaml
 from tests.support import Started, Starter, claimed_domain, wait_for
-from vla_ros.nodes.watchdogs import POLICY_STATUS
+from vla_ros.nodes.qos import STATUS_QOS
 
 pytestmark = pytest.mark.graph
 
@@ -22,10 +22,10 @@ POLICY = """
 import time
 import rclpy
 from std_msgs.msg import String
-from vla_ros.nodes.watchdogs import POLICY_STATUS
+from vla_ros.nodes.qos import STATUS_QOS
 rclpy.init()
 node = rclpy.create_node("policy")
-publisher = node.create_publisher(String, "vla/policy_status", POLICY_STATUS)
+publisher = node.create_publisher(String, "vla/policy_status", STATUS_QOS)
 publisher.publish(String(data="running"))
 print("alive", flush=True)
 while True:
@@ -126,7 +126,7 @@ def near(graph: ControlGraph) -> tuple[tuple[str, ...], np.ndarray]:
 def test_one_of_two_policies_may_go(graph: ControlGraph, start_process: Starter) -> None:
     """A policy that was restarted is alive before the one that died has timed out."""
     first = policy_process(graph, start_process)
-    publisher = graph.node.create_publisher(String, "vla/policy_status", POLICY_STATUS)
+    publisher = graph.node.create_publisher(String, "vla/policy_status", STATUS_QOS)
     wait_for(lambda: publisher.get_subscription_count() == 1, 10.0, "control_node")
     time.sleep(0.5)
     follow(graph)

@@ -7,19 +7,18 @@ from collections.abc import Mapping
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from vla_ros.errors import Refused
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
 from vla_ros.nodes.output import HandedLog
+from vla_ros.nodes.qos import LATCHED
 from vla_ros.robot.channels import WANTED, gripper_channel, joint_channels
 from vla_ros.safety.supervisor import Supervisor
 from vla_ros.types import Command
 
 NS = 1_000_000_000
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # How an event of the supervisor is logged: severity, words, and whether at most once a second.
 EVENTS = {
     "mode": ("info", "", False),

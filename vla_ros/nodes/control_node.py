@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
@@ -43,6 +42,7 @@ from vla_ros.nodes.lifecycle import (
 )
 from vla_ros.nodes.output import HandedLog
 from vla_ros.nodes.pace import Pace, SimPace, WallPace
+from vla_ros.nodes.qos import LATCHED
 from vla_ros.nodes.realtime import (
     collect_young,
     real_time_process,
@@ -61,7 +61,6 @@ from vla_ros.safety.supervisor import Supervisor
 from vla_ros.types import ActionChunk
 
 NS = 1_000_000_000
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # How long to look for others that command this robot, see `wait_until_alone`.
 SETTLE_S, PATIENCE_S = 1.5, 5.0
 # A description whose publisher is known already arrives within this.

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import String
 
+from vla_ros.nodes.qos import LATCHED
 from vla_ros.nodes.transport import polled_subscription, take_latest
 from vla_ros.robot.config import Robot
 from vla_ros.robot.kinematics import Kinematics
@@ -18,7 +18,6 @@ from vla_ros.robot.load import check_description, read_urdf
 
 # Discovery takes a second and more on a busy machine; what was discovered is worth waiting for.
 DISCOVERY_S, ARRIVAL_S = 2.5, 5.0
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Descriptions:

@@ -16,14 +16,13 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.client import Client
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from vla_ros.errors import VlaRosError
 from vla_ros.evaluation.summary import read_report
+from vla_ros.nodes.qos import LATCHED
 
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 CALL_TIMEOUT_S = 10.0
 ASK_AGAIN_S = 3.0
 WATCH_PERIOD_S = 0.05

@@ -18,7 +18,6 @@ from typing import Any
 import cv2
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
@@ -30,6 +29,7 @@ from vla_ros.nodes.lifecycle import ManagedNode, declare, run, trigger_service
 from vla_ros.nodes.policy_inputs import PolicyInputs
 from vla_ros.nodes.policy_parameters import NAMES, declare_pace, read_pace
 from vla_ros.nodes.policy_report import PolicyReport, shown
+from vla_ros.nodes.qos import LATCHED
 from vla_ros.nodes.realtime import SWITCH_INTERVAL_S, collect_young
 from vla_ros.nodes.transport import check_dds
 from vla_ros.nodes.two_hands import TwoHands
@@ -43,7 +43,6 @@ from vla_ros.resources import policy_bundle, robot_config
 from vla_ros.robot.load import load_robot
 from vla_ros.types import ActionChunk, Observation
 
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 WARM_UP_RUNS = 3
 NS = 1_000_000_000
 # While waiting for a chunk's rows, so long at most until the clocks are looked at again: they may jump.

@@ -11,24 +11,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile
 from std_msgs.msg import String
 
 from vla_ros.errors import Refused
 from vla_ros.nodes.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher
 from vla_ros.nodes.policy_inputs import InputReport
+from vla_ros.nodes.qos import STATUS_QOS, STATUS_TOPIC
 from vla_ros.policy.trigger import Pace
 
-STATUS_TOPIC = "vla/policy_status"
-# AUTOMATIC: DDS itself says that the process lives, however long an inference holds Python up.
-STATUS_QOS = QoSProfile(
-    depth=1,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-    liveliness=LivelinessPolicy.AUTOMATIC,
-    liveliness_lease_duration=Duration(nanoseconds=500_000_000),
-)
 LOG_PERIOD_S = 1.0
 RATE_WINDOW_S = 2.0
 # Reasons that say no more than that something has not come yet.

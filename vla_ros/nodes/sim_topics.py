@@ -7,7 +7,7 @@ from typing import Any
 
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from rosgraph_msgs.msg import Clock
@@ -18,11 +18,11 @@ from trajectory_msgs.msg import JointTrajectory
 from vla_ros.errors import KinematicsError, Refused
 from vla_ros.nodes import transport
 from vla_ros.nodes.cdr import JointStateWriter
+from vla_ros.nodes.qos import LATCHED
 from vla_ros.robot.config import Stream
 from vla_ros.sim.controllers import SECOND_NS, TrajectoryPoint, pose_matrix
 from vla_ros.sim.twin import Twin
 
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _COMMAND_DEPTH = 10
 _store = get_typestore(Stores.ROS2_HUMBLE)
 

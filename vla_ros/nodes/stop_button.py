@@ -21,14 +21,13 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, String
 
 from vla_ros.errors import VlaRosError
+from vla_ros.nodes.qos import LATCHED
 from vla_ros.robot.channels import WANTED
 
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # A control_node that is there is discovered, and answers, within this.
 CONFIRM_S = 5.0
 REST_S = 5.0

@@ -11,28 +11,19 @@ import traceback
 from collections.abc import Mapping
 
 from rclpy.clock import Clock, ClockType
-from rclpy.duration import Duration
 from rclpy.event_handler import QoSLivelinessChangedInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile
 from std_msgs.msg import String
 
 from vla_ros.nodes.arm_topics import ArmTopics
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
 from vla_ros.nodes.output import HandedLog
 from vla_ros.nodes.pace import Pace
+from vla_ros.nodes.qos import STATUS_QOS, STATUS_TOPIC
 
 LOOK_S = 0.1
 # A commanding thread that has not ticked for this many periods stands still.
 STALLED_PERIODS = 20
-# The publisher of `vla/policy_status` is alive as long as its process shows it at least this often.
-LEASE = Duration(nanoseconds=500_000_000)
-POLICY_STATUS = QoSProfile(
-    depth=1,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-    liveliness=LivelinessPolicy.AUTOMATIC,
-    liveliness_lease_duration=LEASE,
-)
 
 
 class Watchdogs:
@@ -63,9 +54,9 @@ class Watchdogs:
         diagnostics.value("policy_process", "unknown")
         self._policy = node.create_subscription(
             String,
-            "vla/policy_status",
+            STATUS_TOPIC,
             lambda _: None,
-            POLICY_STATUS,
+            STATUS_QOS,
             event_callbacks=SubscriptionEventCallbacks(liveliness=self._on_liveliness),
         )
         steady = Clock(clock_type=ClockType.STEADY_TIME)

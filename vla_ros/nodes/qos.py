@@ -1,0 +1,19 @@
+"""Qualities of service that both ends of our own topics have to agree on."""
+
+from __future__ import annotations
+
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile
+
+# The newest message is there for whoever comes later.
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+# AUTOMATIC: DDS itself says that policy_node's process lives, however long an inference holds Python up; a
+# subscriber learns of its end within the lease.
+STATUS_TOPIC = "vla/policy_status"
+STATUS_QOS = QoSProfile(
+    depth=1,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    liveliness=LivelinessPolicy.AUTOMATIC,
+    liveliness_lease_duration=Duration(nanoseconds=500_000_000),
+)
