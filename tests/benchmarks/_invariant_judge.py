@@ -14,8 +14,8 @@ from vla_ros.types import FloatArray
 # The finite differences of what is sent are exact but for rounding, which the period's third power magnifies.
 ROUNDING = 1e-6
 # Beyond what the supervisor itself lets pass (5 mm of the workspace, 2 mm between two looks): the way between
-# two ticks bulges, m and share.
-BULGE, TOOL_SPEED = 0.003, 0.03
+# two ticks bulges, m.
+BULGE = 0.003
 WORKSPACE, CLEARANCE = 0.005 + BULGE, 0.002 + BULGE
 # A stream begins where the arm is. Joint states may be a tick old, noisy, or a glitch that is too small to be
 # told from motion.
@@ -83,10 +83,10 @@ def _tool(robot: Robot, name: str, stream: Stream) -> Iterator[tuple[str, float]
     nearest = np.clip(position, safety.workspace.min, safety.workspace.max)
     yield "workspace", float(np.linalg.norm(position - nearest, axis=1).max() / WORKSPACE)
     steps = np.linalg.norm(np.diff(position, axis=0), axis=1)[own[1:]]
-    yield "tool_speed", float(steps.max(initial=0.0) / robot.period_s / safety.tool_speed / (1 + TOOL_SPEED))
+    yield "tool_speed", float(steps.max(initial=0.0) / robot.period_s / safety.tool_speed)
     turns = _angles(poses[:-1, :3, :3], poses[1:, :3, :3])[own[1:]]
     rate = float(turns.max(initial=0.0) / robot.period_s)
-    yield "tool_rotation_speed", rate / safety.tool_rotation_speed / (1 + TOOL_SPEED)
+    yield "tool_rotation_speed", rate / safety.tool_rotation_speed
 
 
 def _gripper(stream: Stream, gripper: Gripper, period_s: float) -> Iterator[tuple[str, float]]:

@@ -86,8 +86,8 @@ def run(progress: Progress) -> Bench:
     broken_texts = [text for each in attacks for text in each.broken]
     notes = [
         "used: share of a limit that was used at most; least left: of a distance that is to be kept, in mm.",
-        "joint limits: finite differences of all that was sent, rounding (1e-6) allowed; tool speed 3 %,",
-        "workspace 8 mm and distances 5 mm, for the way between two ticks is not straight.",
+        "speeds, acceleration and jerk: finite differences of all that was sent, 1e-6 allowed for rounding;",
+        "workspace 8 mm and distances 5 mm allowed, for the way between two ticks is not straight.",
         *broken_texts[:20],
     ]
     return Bench(f"invariant: {len(attacks) * ATTACK} ticks under attack", rows, notes)

@@ -31,8 +31,8 @@ class Bench:
         self.robot: Robot = robot.model_copy(update={"safety": robot.safety.model_copy(update=safety)})
         arm = self.robot.arms["arm"]
         self.kinematics = Kinematics(read_urdf(FILE, arm), arm.joints, arm.base_frame, arm.tool_frame)
-        scheduler: Scheduler = make_scheduler(mode, gripper_ranges(robot), interpolation="linear")
-        self.supervisor = Supervisor(self.robot, {"arm": self.kinematics}, scheduler)
+        self._mode = mode
+        self.rebuild(self.robot)
         self.period_ns = round(1e9 / self.robot.control.rate_hz)
         self.now_ns = 1_700_000_000_000_000_000
         self.steady_ns = 5_000_000_000
@@ -44,6 +44,12 @@ class Bench:
         self.streams: list[tuple[list[np.ndarray], list[np.ndarray]]] = []
         self.commands: list[Command | None] = []
         self.events: list[Event] = []
+
+    def rebuild(self, robot: Robot) -> None:
+        """A new supervisor, for a changed configuration."""
+        self.robot = robot
+        scheduler: Scheduler = make_scheduler(self._mode, gripper_ranges(robot), interpolation="linear")
+        self.supervisor = Supervisor(robot, {"arm": self.kinematics}, scheduler)
 
     def tick(self, count: int = 1) -> Command | None:
         """`count` periods; returns the last command."""

@@ -44,7 +44,7 @@ def test_the_command_is_what_is_due_when_it_acts() -> None:
     bench.start()
     chunk = bench.tool_chunk((0.08, 0.0, 0.0))
     bench.add(chunk)
-    command = bench.tick(40)
+    command = bench.tick(70)
     sent = bench.kinematics.forward(command.sent)[:3, 3]
     along = np.interp(command.acts_at_ns, chunk.due_ns, chunk.targets[:, 0])
     assert command.acts_at_ns - command.stamp_ns == bench.supervisor.latencies_ns["arm"]
@@ -314,7 +314,7 @@ def test_tool_speed_is_kept() -> None:
     tool = np.array([bench.kinematics.forward(q)[:3, 3] for q in bench.sent])
     speed = np.linalg.norm(np.diff(tool, axis=0), axis=1) / 0.01
     assert speed.max() > 0.5 * safety.tool_speed
-    assert speed.max() < 1.03 * safety.tool_speed
+    assert speed.max() < safety.tool_speed
     bench.assert_limits()
 
 

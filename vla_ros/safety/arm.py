@@ -6,17 +6,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from vla_ros.action.rotations import quaternion_to_matrix
 from vla_ros.errors import KinematicsError
-from vla_ros.robot.config import Arm, Safety
+from vla_ros.robot.config import Arm, Control, Safety
 from vla_ros.robot.drivers import SETTLE_NS
 from vla_ros.safety.limits import JointLimiter, Step, ToolSpeed, into_box, outside_box
 from vla_ros.types import FloatArray, Motion
+
+if TYPE_CHECKING:
+    from vla_ros.action.smooth import JerkLimited
 
 # The path between two targets inside the box may bulge out of it; this far is let pass, m.
 BOX_TOLERANCE = 0.005
@@ -101,7 +104,8 @@ class ArmFollower:
     A step is never further than the joint's velocity limit times the control period.
     """
 
-    def __init__(self, arm: Arm, safety: Safety, kinematics: ArmKinematics, period_s: float) -> None:
+    def __init__(self, arm: Arm, safety: Safety, kinematics: ArmKinematics, control: Control) -> None:
+        period_s = 1.0 / control.rate_hz
         self.live = False
         self._safety = safety
         self._kinematics = kinematics
@@ -113,6 +117,7 @@ class ArmFollower:
         self._last_sent: FloatArray | None = None
         self._wanted: FloatArray | None = None
         self._periods = 1
+        self._smooth = _smoother(arm, period_s) if control.jerk_limited_targets else None
         # See `vla_ros.robot.drivers.JointTrajectory` about the start of a stream.
         self._settle_ticks = ceil(SETTLE_NS / 1e9 / period_s) if self._goes_on else 0
         self._settling = 0
@@ -205,7 +210,8 @@ class ArmFollower:
         """Take a proposal's step."""
         limiter = self._limiter
         limiter.commit(proposal.step)
-        limiter.scale = min(limiter.scale + self._growth, 1.0)
+        if not self._settling:
+            limiter.scale = min(limiter.scale + self._growth, 1.0)
         motion = limiter.motion()
         self._last_sent = motion.q[0]
         return Sent(np.array(proposal.wanted), motion, tuple(dict.fromkeys(proposal.words)))
@@ -228,6 +234,10 @@ class ArmFollower:
 
     def _towards(self, target: FloatArray, words: list[str]) -> Proposal:
         limiter = self._limiter
+        if self._smooth is not None:
+            if self._wanted is None:
+                self._smooth.reset(limiter.q)
+            target = self._smooth.step(target)
         before = target if self._wanted is None else self._wanted
         self._wanted = target
         step = limiter.plan(
@@ -260,3 +270,10 @@ class ArmFollower:
     def _stop(self, wanted: FloatArray, words: tuple[str, ...]) -> Proposal:
         step = self._limiter.plan_stop()
         return Proposal(step, self._limiter.way_to_rest(step), wanted, words)
+
+
+def _smoother(arm: Arm, period_s: float) -> JerkLimited:
+    # Off by default, so only who asks for it needs ruckig.
+    from vla_ros.action.smooth import JerkLimited
+
+    return JerkLimited(arm.limits, period_s)

@@ -86,7 +86,7 @@ class Supervisor:
         period_s = 1.0 / robot.control.rate_hz
         self._period_ns = round(1e9 / robot.control.rate_hz)
         self._arms = {
-            name: ArmFollower(arm, robot.safety, kinematics[name], period_s)
+            name: ArmFollower(arm, robot.safety, kinematics[name], robot.control)
             for name, arm in robot.arms.items()
         }
         self._grippers = {
