@@ -45,7 +45,7 @@ def test_help_teaches_the_first_run() -> None:
         "ros2 launch vla_ros franka.launch.py",
     ):
         assert text in done.stdout
-    for command in ("up", "sim", "check", "bench", "demo"):
+    for command in ("up", "sim", "check", "bench", "demo", "start", "estop"):
         assert f"vla {command}" in vla(command, "--help").stdout
 
 
@@ -107,6 +107,8 @@ def test_check_finds_a_runtime_that_computes_something_else(bundle: Path) -> Non
         (("check", "--robot", "franka", "--policy", "./no"), "policy bundle './no': no such folder"),
         (("up", "--robot", "franka", "--policy", "./no"), "policy bundle './no': no such folder"),
         (("sim", "--robot", "./no.yaml"), "no.yaml: no such file"),
+        (("up", "--robot", "franka", "--policy", "franka_pick", "--mode", "act"), "--mode: found 'act'"),
+        (("demo", "--mode", "act"), "--mode: found 'act'; expected one of sync, newest"),
         (("bench", "nothing"), "benchmark 'nothing': not known; known are "),
     ],
 )
@@ -145,7 +147,9 @@ def all_gone(children: dict[str, psutil.Process]) -> None:
 def test_up_starts_the_graph_and_ends_all_of_it(
     start_process: Starter, ros_domain: int, bundle: Path, number: int
 ) -> None:
-    started, children = up(start_process, bundle, "--prompt", "pick up the red block")
+    started, children = up(start_process, bundle, "--prompt", "pick up the red block", "--mode", "newest")
+    for node in ("control_node", "policy_node"):
+        assert 'mode:="newest"' in children[node].cmdline()
     assert "control_node [INFO]" in started.output and "policy_node  [INFO]" in started.output
     os.kill(started.pid, number)
     assert started.wait(30) == 0, started.output

@@ -177,6 +177,14 @@ def test_the_table() -> None:
         assert process.argv[-2:] == ("-r", "__ns:=/left")
 
 
+def test_the_mode_goes_to_both_ends_of_the_chunks() -> None:
+    control, policy = processes.table("franka", "p", mode="rtc")
+    assert 'mode:="rtc"' in control.argv and 'mode:="rtc"' in policy.argv
+    assert not any(
+        item.startswith("mode:=") for process in processes.table("franka", "p") for item in process.argv
+    )
+
+
 @given(st.text(st.characters(exclude_categories=("C", "Z")) | st.sampled_from(" \t\"':{}[]#&*!|>%@`,\\")))
 def test_a_prompt_arrives_as_it_was_typed(prompt: str) -> None:
     argv = processes.table("franka", "p", prompt=prompt)[-1].argv

@@ -77,6 +77,7 @@ def up(
     from vla_ros.robot.load import load_robot
     from vla_ros.ros_environment import require_ros
 
+    _check_mode(mode)
     require_ros()
     robot_path, bundle_path = resources.robot_config(robot), resources.policy_bundle(policy)
     contract.require(load_bundle(bundle_path), load_robot(robot_path))
@@ -214,9 +215,18 @@ def demo(
     """
     from vla_ros.demo import run_demo
 
+    _check_mode(mode)
     status = run_demo(episodes, seed, out, mode=mode)
     if status:
         raise typer.Exit(status)
+
+
+def _check_mode(mode: str | None) -> None:
+    """Raise VlaRosError for a word that both nodes would refuse, before any of them is started."""
+    from vla_ros.action.schedule import MODES
+
+    if mode is not None and mode not in MODES:
+        raise VlaRosError(f"--mode: found '{mode}'; expected one of {', '.join(MODES)}")
 
 
 @app.command()
@@ -224,7 +234,10 @@ def start(
     prompt: str | None = typer.Option(None, "--prompt", help="A new instruction first."),
     namespace: str = typer.Option("/", "--namespace", help="Where `vla up` put the nodes."),
 ) -> None:
-    """Let the policy move the arm of a graph that runs (from another terminal)."""
+    """Let the policy move the arm of a graph that runs (from another terminal).
+
+    vla start --prompt "pick up the red block"
+    """
     with _operator(namespace) as operator:
         if prompt is not None:
             operator.prompt(prompt)
@@ -234,7 +247,10 @@ def start(
 
 @app.command()
 def stop(namespace: str = typer.Option("/", "--namespace", help="Where `vla up` put the nodes.")) -> None:
-    """Bring the arm to a hold; the graph keeps running (from another terminal)."""
+    """Bring the arm to a hold; the graph keeps running (from another terminal).
+
+    `vla start` lets it go on; for an emergency there is `vla estop`.
+    """
     with _operator(namespace) as operator:
         for node in ("control_node", "policy_node"):
             typer.echo(f"{node}: {operator.trigger(f'{node}/stop') or 'stopped'}")
@@ -242,7 +258,10 @@ def stop(namespace: str = typer.Option("/", "--namespace", help="Where `vla up` 
 
 @app.command()
 def reset(namespace: str = typer.Option("/", "--namespace", help="Where `vla up` put the nodes.")) -> None:
-    """Release the emergency stop and forget what was seen and planned; the arm stays where it is."""
+    """Release the emergency stop and forget what was seen and planned; the arm stays where it is.
+
+    Then `vla start` lets it move again.
+    """
     with _operator(namespace) as operator:
         for node in ("control_node", "policy_node"):
             if node == "control_node" or operator.runs(node):

@@ -93,6 +93,7 @@ class ControlGraph:
         self.driver_messages: list[tuple[float, Any]] = []
         self.commands: list[JointState] = []
         self.sources: list[str] = []
+        self.interventions: list[str] = []
         self.goals: list[float] = []
         self.diagnostics: dict[str, str] = {}
         self.state = ""
@@ -128,6 +129,9 @@ class ControlGraph:
             self._drivers.append((message_type, driver.topic))
         node.create_subscription(JointState, "vla/command", self.commands.append, 100)
         node.create_subscription(String, "vla/control_source", lambda m: self.sources.append(m.data), LATCHED)
+        node.create_subscription(
+            String, "vla/intervention", lambda m: self.interventions.append(m.data), LATCHED
+        )
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 20)
         self.connect_driver()
         assert arm.gripper is not None
@@ -237,6 +241,7 @@ class ControlGraph:
         time.sleep(0.3)
         self.driver_messages.clear()
         self.commands.clear()
+        self.interventions.clear()
         self.goals.clear()
 
     def start(self, node: str = "control_node") -> None:

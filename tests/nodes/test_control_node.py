@@ -90,7 +90,8 @@ def test_commands_come_at_the_rate_of_the_yaml(graph: ControlGraph) -> None:
     wait_for(lambda: len(graph.commands) >= 120, 10.0, "120 commands")
     periods = np.diff(graph.command_stamps()[:120]) / 1e6
     assert np.median(periods) == pytest.approx(10.0, abs=0.5)
-    assert len(graph.driver_messages) > 100
+    # All but those of the trajectory controller's time to settle.
+    assert len(graph.driver_messages) > 80
 
 
 def test_the_gripper_is_sent_when_its_target_changes_and_not_streamed(graph: ControlGraph) -> None:
@@ -312,13 +313,35 @@ def test_stop_answers_when_the_arm_rests(graph: ControlGraph) -> None:
     graph.assert_limits()
 
 
+def test_commands_say_what_was_wanted_and_why_something_else_was_sent(graph: ControlGraph) -> None:
+    graph.start()
+    ramp = graph.joint_chunk(0.24, rows=3).targets
+    graph.send(graph.chunk(JOINTS, np.vstack([ramp, *[ramp[-1]] * 20])))
+    graph.wait_source("policy")
+    wait_for(lambda: np.allclose(graph.q, graph.home + 0.24, atol=5e-3), 10.0, "the arm to arrive")
+    messages = list(graph.commands)
+    names = list(messages[-1].name)
+    assert names == [*JOINTS, *(f"{name}/wanted" for name in JOINTS)]
+    rows = np.array([m.position for m in messages if len(m.position) == 16])
+    sent, wanted = rows[:, :7], rows[:, 8:15]
+    assert np.max(np.abs(sent - wanted)) > 0.05, "0.8 rad/s is too much at the start"
+    assert np.allclose(sent[-1], wanted[-1], atol=1e-3)
+    words = {word for text in graph.interventions for word in text.split(", ") if word}
+    assert words and all(word.startswith("arm/") for word in words)
+    wait_for(lambda: graph.interventions[-1] == "", 10.0, "the last intervention to end")
+    for word in words:
+        graph.wait_count(f"interventions.{word.removeprefix('arm/')}", 0)
+
+
 def test_diagnostics_name_every_figure(graph: ControlGraph) -> None:
     graph.start()
     graph.send(graph.joint_chunk())
     graph.wait_source("policy")
     wait_for(lambda: "chunk_age_ms.p50" in graph.diagnostics, 10.0, "figures")
-    wanted = {"overruns", "source", "scheduling"} - {"overruns"}
-    for name in ("control_period_error_ms", "tick_ms", "chunk_age_ms"):
+    wanted = {"source", "scheduling", "overruns", "loop_stalled", "starved_ticks", "hold_reason"}
+    wanted |= {"estop_reason", "actuation_latency_ms.arm", "policy_process"}
+    figures = ("control_period_error_ms", "tick_ms", "chunk_age_ms", "horizon_left_ms", "chunk_transport_ms")
+    for name in figures:
         wanted |= {f"{name}.{key}" for key in ("p50", "p95", "p99", "max", "count")}
     assert wanted <= set(graph.diagnostics)
     assert graph.diagnostics["scheduling"] in ("SCHED_FIFO", "SCHED_OTHER")
