@@ -508,3 +508,17 @@ def test_a_picture_that_never_changes_is_frozen_once_the_arm_moves(transport: st
     other[-1, -1, -1] += 1
     frames(3790, 3840, 0.1, other)
     see(3840)
+
+
+def test_joint_states_that_were_missing_when_a_picture_was_taken_do_not_make_it_frozen() -> None:
+    feed = Feed()
+    for ms in range(0, 600, 10):
+        # The arm comes to rest while nothing is heard of it; the camera sees it at rest from then on.
+        if not 200 <= ms < 400:
+            feed.joints(ms, HOME + (0.1 if ms >= 400 else 0.0005 * ms))
+        if ms % 30 == 0:
+            feed.gripper(ms)
+            for camera in ("front", "wrist"):
+                feed.image(camera, ms, np.roll(PICTURE, min(ms, 270)))
+        if ms > 410 and ms % 50 == 0:
+            newest_stamp(feed.buffers, at(ms))

@@ -229,9 +229,13 @@ class ObservationBuffers:
         for name, picture in self._pictures.items():
             ring = self.cameras[name]
             newest = ring.samples[-1][0]
-            # Looked up while it is still there, however long the picture stays.
-            began = self._began.setdefault(name, self._joints_near(picture.since_ns))
             now = self._joints_near(newest - STAMPED_LATE_NS)
+            if now is None:
+                continue
+            if name not in self._began:
+                # Where joint states are missing from then (they were refused, say) it counts from now.
+                self._began[name] = self._joints_near(picture.since_ns) or now
+            began = self._began[name]
             moved = max((float(np.max(np.abs(now[arm] - began[arm]))) for arm in now), default=0.0)
             still_ns = newest - picture.since_ns
             if still_ns > ring.max_age_ns and moved > MOVED:
@@ -241,8 +245,12 @@ class ObservationBuffers:
                     f"moved by {moved:.3f} rad; look at the camera's driver, or where the camera looks",
                 )
 
-    def _joints_near(self, stamp_ns: int) -> dict[str, FloatArray]:
-        return {name: ring.nearest(stamp_ns)[1] for name, ring in self.joints.items()}
+    def _joints_near(self, stamp_ns: int) -> dict[str, FloatArray] | None:
+        """{arm: joints at `stamp_ns`, about}; None where one said nothing about then."""
+        found = {name: ring.nearest(stamp_ns) for name, ring in self.joints.items()}
+        if any(abs(when - stamp_ns) > STAMPED_LATE_NS for when, _ in found.values()):
+            return None
+        return {name: q for name, (_, q) in found.items()}
 
     def joint_states(self, arm: str, cdr: bytes, now_ns: int) -> None:
         """A JointState of arm `arm` arrives now; joints are picked by name."""
