@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from vla_ros.benchmarks._faults_judge import (
+    DRIVER_PERIOD_S,
     NS,
     Limits,
-    Sent,
     carried_out,
     largest_motion,
     limit_use,
     rest_from,
+    stretches,
+    worst,
 )
 from vla_ros.benchmarks._faults_stage import Stage
 from vla_ros.errors import VlaRosError
@@ -118,12 +120,17 @@ def judge(
     noticed_ns, told = noticed(fault, stage, before, begin_ns, end_ns)
     held_ns = left_policy(stage, before, begin_ns, end_ns)
     sent = [each for each in list(observer.sent) if each.at_ns <= done_ns]
-    if stage.sim_time:
-        sent = in_drivers_time(sent, observer.driver_clock)
     given = stage.arm.limits
     limits = Limits(*map(np.array, (given.position, given.velocity, given.acceleration, given.jerk)))
     reference = carried_out(sent, stage.arm.joints, np.array(stage.arm.home))
-    use = limit_use(reference, limits)
+    if stage.sim_time:
+        # Simulated time comes in steps, and late: each tick's command counts, not when the driver had it.
+        use = worst(
+            limit_use(stretch, stage.period_s, limits)
+            for stretch in stretches(list(observer.commands), stage.period_s)
+        )
+    else:
+        use = limit_use(reference, DRIVER_PERIOD_S, limits)
     moves = [at for at, source in list(observer.sources) if source in ("policy", "home")]
     moved_again_ns = next((at for at in moves if at > (held_ns or end_ns)), done_ns)
     joints = [(at, q) for at, q in list(observer.joints) if begin_ns <= at <= done_ns]
@@ -167,14 +174,6 @@ def judge(
         "recovered_after_s": None if np.isnan(after_s) else round(after_s, 2),
         "met": bool(met),
     }
-
-
-def in_drivers_time(sent: Sequence[Sent], driver_clock: Sequence[tuple[int, int]]) -> list[Sent]:
-    """The messages with the time on the driver's clock at which each was published."""
-    at, ahead = (np.array(column) for column in zip(*driver_clock, strict=True))
-    newest = np.maximum(np.searchsorted(at, [each.at_ns for each in sent]) - 1, 0)
-    on_drivers = np.maximum.accumulate([each.at_ns for each in sent] + ahead[newest])
-    return [replace(each, at_ns=int(time_ns)) for each, time_ns in zip(sent, on_drivers, strict=True)]
 
 
 def held_or_dead(fault: Fault, held_ns: int | None) -> bool:

@@ -8,7 +8,7 @@ its end, and stays there.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,7 +20,7 @@ from vla_ros.sim.controllers import ArmControllers, TrajectoryPoint
 from vla_ros.types import FloatArray
 
 NS = 1_000_000_000
-DRIVER_PERIOD_NS = 1_000_000
+DRIVER_PERIOD_S = 0.001
 REST_S = 0.5
 
 
@@ -76,17 +76,30 @@ def carried_out(messages: Sequence[Sent], joints: Sequence[str], start: FloatArr
             controller.joint_trajectory(joints, message.points, message.stamp_ns, message.at_ns)
         while now < end:
             rows.append(controller.reference(now))
-            now += DRIVER_PERIOD_NS
+            now += round(DRIVER_PERIOD_S * NS)
     return np.array(rows)
 
 
-def limit_use(q: FloatArray, limits: Limits) -> Use:
-    """The largest share of any limit that the motion q [N, J], one row per millisecond, uses, by finite
+def stretches(commands: Sequence[tuple[int, FloatArray]], period_s: float) -> list[FloatArray]:
+    """Commands (when published, joints [J]) of consecutive ticks together, [N, J] each."""
+    if not commands:
+        return []
+    at = np.array([when for when, _ in commands])
+    breaks = np.flatnonzero(np.diff(at) > 1.5 * period_s * NS) + 1
+    return np.split(np.array([q for _, q in commands]), breaks)
+
+
+def worst(uses: Iterable[Use]) -> Use:
+    """The largest one."""
+    return max(uses, key=lambda use: use.share, default=Use(0.0, ""))
+
+
+def limit_use(q: FloatArray, period_s: float, limits: Limits) -> Use:
+    """The largest share of any limit that the motion q [N, J], one row per period, uses, by finite
     differences."""
-    period_s = DRIVER_PERIOD_NS / NS
-    worst = Use(0.0, "")
+    largest = Use(0.0, "")
     if not len(q):
-        return worst
+        return largest
     low, high = limits.position.T
     middle, half = (low + high) / 2, (high - low) / 2
     series: FloatArray = q
@@ -103,9 +116,9 @@ def limit_use(q: FloatArray, limits: Limits) -> Use:
         if not np.isfinite(share).all():
             return Use(float("inf"), f"{name} (not finite)")
         _, joint = np.unravel_index(int(np.argmax(share)), share.shape)
-        if share.max() > worst.share:
-            worst = Use(float(share.max()), f"{name} of joint {int(joint) + 1}")
-    return worst
+        if share.max() > largest.share:
+            largest = Use(float(share.max()), f"{name} of joint {int(joint) + 1}")
+    return largest
 
 
 def speeds(times_ns: FloatArray, q: FloatArray, over_s: float = 0.05) -> tuple[FloatArray, FloatArray]:

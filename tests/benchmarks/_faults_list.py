@@ -270,7 +270,7 @@ def clock() -> list[Fault]:
         jump("clock stepped by +10 s", shift(10.0)),
         jump("clock stepped by -10 s", shift(0.0)),
         Fault(
-            "clock stands still", spoil("clock", "dead"), unspoiled("clock"), 2.0, "holds", joint_timeout,
+            "clock stands still", spoil("clock", "dead"), unspoiled("clock"), 2.0, "holds", chunk_timeout,
             "clock|joint",
         ),
     ]  # fmt: skip

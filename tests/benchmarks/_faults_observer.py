@@ -21,6 +21,7 @@ from trajectory_msgs.msg import JointTrajectory
 from vla_ros.benchmarks._faults_judge import NS, Sent
 from vla_ros.nodes.realtime import real_time_thread
 from vla_ros.nodes.transport import polled_subscription
+from vla_ros.robot.channels import joint_channels
 from vla_ros.robot.config import Arm
 from vla_ros.sim.controllers import NOTHING, TrajectoryPoint
 from vla_ros.types import FloatArray
@@ -50,25 +51,27 @@ class Said:
 class Observer:
     """Records from its making on; every list grows in the order of arrival and may be read meanwhile.
 
-    driver_clock: (when, the driver's time less the system's), ns.
+    commands: what vla/command says was sent, (when, joints [J]).
     joint_topic: where the driver itself reports, before anything that a benchmark puts in between.
     """
 
-    def __init__(self, node: Node, arm: Arm, driver_topic: str, joint_topic: str) -> None:
+    def __init__(self, node: Node, name: str, arm: Arm, driver_topic: str, joint_topic: str) -> None:
         self.sent: list[Sent] = []
         self.joints: list[tuple[int, FloatArray]] = []
-        self.driver_clock: list[tuple[int, int]] = []
+        self.commands: list[tuple[int, FloatArray]] = []
         self.sources: list[tuple[int, str]] = []
         self.log: list[Said] = []
         self.reports: list[tuple[int, str, dict[str, str]]] = []
         self.chunks: list[tuple[int, bytes]] = []
         self._arm = arm
+        self._channels = joint_channels(name, len(arm.joints))
         self._skip = 0
         best_effort = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
         deep = QoSProfile(depth=1000)
         self._inputs: list[tuple[Any, Any]] = [
             (polled_subscription(node, JointTrajectory, driver_topic, deep), self._on_sent),
             (polled_subscription(node, JointState, joint_topic, best_effort), self._on_joints),
+            (polled_subscription(node, JointState, "vla/command", deep), self._on_command),
             (polled_subscription(node, String, "vla/control_source", LATCHED), self._on_source),
             (polled_subscription(node, Log, "/rosout", deep), self._on_log),
             (polled_subscription(node, DiagnosticArray, "/diagnostics", deep), self._on_report),
@@ -86,7 +89,7 @@ class Observer:
     def clear(self) -> None:
         """Forget what was recorded, except what controls the arm now."""
         del self.sent[:], self.joints[:], self.log[:], self.reports[:], self.chunks[:], self.sources[:-1]
-        del self.driver_clock[:]
+        del self.commands[:]
 
     @property
     def source(self) -> str:
@@ -126,9 +129,13 @@ class Observer:
         if self._skip:
             return
         message: Any = deserialize_message(data, JointState)
-        self.driver_clock.append((at_ns, nanoseconds(message.header.stamp) - at_ns))
         by_name = dict(zip(message.name, message.position, strict=True))
         self.joints.append((at_ns, np.array([by_name[joint] for joint in self._arm.joints])))
+
+    def _on_command(self, data: bytes, at_ns: int) -> None:
+        message: Any = deserialize_message(data, JointState)
+        by_name = dict(zip(message.name, message.position, strict=True))
+        self.commands.append((at_ns, np.array([by_name[channel] for channel in self._channels])))
 
     def _on_source(self, data: bytes, at_ns: int) -> None:
         self.sources.append((at_ns, deserialize_message(data, String).data))

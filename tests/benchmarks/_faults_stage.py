@@ -117,7 +117,7 @@ class Stage:
         sim_time: bool = False,
     ) -> None:
         self.robot: Robot = load_robot(robot_file)
-        (self.arm,) = self.robot.arms.values()
+        ((arm_name, self.arm),) = self.robot.arms.items()
         self.period_s = 1.0 / self.robot.control.rate_hz
         self.logs = logs
         self.sim_time = sim_time
@@ -151,13 +151,10 @@ class Stage:
             self.node = rclpy.create_node("faults")
             driver = self.arm.drivers.joint_trajectory
             assert driver is not None
-            # The arm's truth is what its driver says; commands are what control_node says, unless a relay
-            # translates their times into the driver's.
-            relayed_topics = {stream.topic for stream in streams}
+            # The arm's truth is what its driver says.
             states = self.arm.states.topic
-            states = DRIVER + states if states in relayed_topics else states
-            commands = DRIVER + driver.topic if sim_time else driver.topic
-            self.observer = Observer(self.node, self.arm, commands, states)
+            states = DRIVER + states if any(stream.topic == states for stream in streams) else states
+            self.observer = Observer(self.node, arm_name, self.arm, driver.topic, states)
             self._estop = self.node.create_publisher(Bool, "vla/estop", LATCHED)
             self._chunks = self.node.create_publisher(JointTrajectory, "vla/action_chunk", 10)
             self.operator = Operator(self.node, self.watch)
