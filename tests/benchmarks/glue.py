@@ -156,7 +156,7 @@ class Pipeline:
         self.listener = polled_subscription(node, self.driver.message_type, self.driver.topic, 10)
         self.rng = np.random.default_rng(0)
         self.home = np.array(self.arm.home)
-        self.started = False
+        self.joints, self.ticked_ns = self.home, 0
         self.two_hands = TwoHands()
 
     def sent(self, now_ns: int) -> Sent:
@@ -165,7 +165,9 @@ class Pipeline:
             name: image_message(self.rng.integers(0, 256, (480, 640, 3), np.uint8), now_ns - 10 * MS)
             for name in self.buffers.cameras
         }
-        states = [joint_message(self.arm.joints, self.home, now_ns - age * MS) for age in (40, 30, 20, 10, 0)]
+        states = [
+            joint_message(self.arm.joints, self.joints, now_ns - age * MS) for age in (40, 30, 20, 10, 0)
+        ]
         assert self.arm.gripper is not None
         fingers = self.arm.gripper.joints
         return Sent(images, states, joint_message(fingers, [0.04] * len(fingers), now_ns - 30 * MS))
@@ -179,7 +181,7 @@ class Pipeline:
         self.buffers.gripper_states(self.name, sent.gripper, now_ns)
 
     def network_output(self, observation: Observation) -> Any:
-        """A RawChunk such as the network gives: a slow move of the tool away from where it is."""
+        """A RawChunk such as the network gives: a slow move of the tool from where it is, to and fro."""
         from vla_ros.action.decode import due_times, encode
         from vla_ros.robot.channels import gripper_channel, tool_channels
 
@@ -187,7 +189,8 @@ class Pipeline:
         pose = observation.state[f"{self.name}/tcp_pose"]
         channels = (*tool_channels(self.name), gripper_channel(self.name))
         targets = np.tile(np.append(pose, 0.08), (outputs.horizon, 1))
-        targets[:, 0] += np.linspace(0, 0.05, outputs.horizon)
+        out = pose[0] < self.observing[self.name].forward(self.home)[0, 3]
+        targets[:, 0] += np.linspace(0, 0.05 if out else -0.05, outputs.horizon)
         due = due_times(observation.stamp_ns, outputs)
         chunk = ActionChunk(channels, targets, due, observation.stamp_ns)
         return encode(chunk, {self.name: pose}, self.bundle.manifest, self.bundle.action, self.robot.arms)
@@ -198,24 +201,43 @@ class Pipeline:
         gc.collect()
         gc.freeze()
         gc.disable()
-        times = np.zeros((WARM_UP + rounds, len(STAGES)))
-        begin_ns = time.time_ns()
-        for index in range(len(times)):
-            now_ns = begin_ns + index * CHUNK_PERIOD_NS
+        times: list[list[float]] = []
+        now_ns = time.time_ns()
+        while len(times) < WARM_UP + rounds:
             self.receive(self.sent(now_ns), now_ns)
-            times[index] = self.one_round(now_ns)
+            times += [took] if (took := self.one_round(now_ns)) else []
+            now_ns += CHUNK_PERIOD_NS
             gc.collect(1)
             time.sleep(PERIOD_S)
         gc.enable()
-        return times[WARM_UP:]
+        return np.array(times[WARM_UP:])
+
+    def control_until(self, now_ns: int) -> None:
+        """The ticks of the control loop from the last one to `now_ns`, not included, of an arm that obeys."""
+        period = round(1e9 / self.robot.control.rate_hz)
+        while self.ticked_ns + period < now_ns:
+            self.ticked_ns += period
+            for command in self.supervisor.tick(self.ticked_ns, self.measured(), self.ticked_ns).values():
+                self.obey(command)
+
+    def measured(self) -> dict[str, Any]:
+        """The arm at the present tick."""
+        from vla_ros.safety.supervisor import Measured
+
+        return {self.name: Measured(self.joints, self.ticked_ns)}
+
+    def obey(self, command: Any) -> Any:
+        """The driver's message for a command; the arm goes where it says."""
+        self.joints = command.sent
+        pose = self.commanding[self.name].forward(command.sent)
+        return self.driver.message(command.motion, pose, command.stamp_ns)
 
     def one_round(self, now_ns: int) -> list[float]:
-        """One pass; returns the ms of each stage."""
+        """One pass; returns the ms of each stage, or nothing while the arm's controller settles."""
         from vla_ros.action.chunk_cdr import from_cdr, to_cdr
         from vla_ros.action.decode import decode
         from vla_ros.nodes.transport import take_latest
         from vla_ros.observation.assemble import assemble
-        from vla_ros.safety.supervisor import Measured
 
         clock = time.perf_counter
         marks = [clock()]
@@ -226,11 +248,13 @@ class Pipeline:
 
         raw = self.network_output(observation)
         now_ns += NETWORK_NS
-        measured = {self.name: Measured(self.home, now_ns)}
-        if not self.started:
-            self.supervisor.tick(now_ns - 1, measured, now_ns - 1)
-            self.supervisor.request("start", observation.stamp_ns - 1)
-            self.started = True
+        if not self.ticked_ns:
+            self.ticked_ns = observation.stamp_ns - 1
+            self.supervisor.tick(self.ticked_ns, self.measured(), self.ticked_ns)
+            self.supervisor.request("start", self.ticked_ns)
+        self.control_until(now_ns)
+        self.ticked_ns = now_ns
+        measured = self.measured()
         after = [clock()]
         chunk = decode(raw, observation, self.bundle.manifest, self.bundle.action, self.robot.arms)
         after.append(clock())
@@ -243,9 +267,10 @@ class Pipeline:
         self.supervisor.add_chunk(taken, now_ns)
         commands = self.supervisor.tick(now_ns, measured, now_ns)
         after.append(clock())
-        command = commands[self.name]
-        pose = self.commanding[self.name].forward(command.sent)
-        self.commands.publish(self.driver.message(command.motion, pose, command.stamp_ns))
+        message = self.obey(commands[self.name])
+        if message is None:
+            return []
+        self.commands.publish(message)
         after.append(clock())
         while take_latest(self.listener) is None:
             pass
