@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rcl_interfaces.srv import ListParameters
 from std_msgs.msg import String
 
 from tests.nodes.policy_graph import LATCHED, PolicyGraph, rss_mb, stamp_ns
@@ -402,6 +404,26 @@ def test_each_reason_is_logged_about_once_a_second(running: Running, graph: Poli
     logged = [line for line in running.process.lines[lines:] if "no chunk (stale)" in line]
     assert 1 <= len(logged) <= spent + 1
     expect_recovery(graph)
+
+
+def test_the_reference_page_names_every_parameter_and_figure(graph: PolicyGraph) -> None:
+    page = (ROOT / "docs" / "policy_node.md").read_text()
+    request = ListParameters.Request()
+    names = graph.call(ListParameters, "policy_node/list_parameters", request).result.names
+    ours = [name for name in names if not name.startswith(("qos_overrides", "start_type_description"))]
+    assert {"mode", "speed"} < set(ours)
+    assert [name for name in ours if f"`{name}`" not in page] == []
+    figures = {re.sub(r"\.(p50|p95|p99|max|count)$", "", key) for key in graph.settled_values()}
+    patterns = {
+        r"camera\.\w+\.latency(_high)?_ms": "camera.<name>.latency_ms",
+        r"arm\.\w+_states\.latency(_high)?_ms": "<arm>.joint_states.latency_ms",
+        r"frames\.\w+\.\w+": "frames.<camera>.received",
+        r"dropped\..*": "dropped.<stream>.<reason>",
+        r"refused\..*": "refused.<reason>",
+    }
+    for key in figures:
+        shown = next((text for pattern, text in patterns.items() if re.fullmatch(pattern, key)), key)
+        assert f"`{shown}" in page, key
 
 
 # --- processes that refuse to start, and other set-ups ----------------------------------------------
