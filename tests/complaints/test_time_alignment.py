@@ -31,11 +31,12 @@ def see(now_ms: float, image_delay_ms: float, arm_clock_ms: float = 0.0) -> Obse
     buffers = ObservationBuffers(FRANKA, ["front", "wrist"])
     for ms in np.arange(now_ms - 400, now_ms + 1):
         q = moving(ms)
-        buffers.joint_states("arm", joint_state(stamp(ms + arm_clock_ms), JOINTS, q))
+        buffers.joint_states("arm", joint_state(stamp(ms + arm_clock_ms), JOINTS, q), stamp(ms))
         if ms % 66 == 0:
-            buffers.gripper_states("arm", joint_state(stamp(ms + arm_clock_ms), FINGERS, [0.04, 0.04]))
+            fingers = joint_state(stamp(ms + arm_clock_ms), FINGERS, [0.04, 0.04])
+            buffers.gripper_states("arm", fingers, stamp(ms))
     for name in ("front", "wrist"):
-        buffers.image(name, image(stamp(now_ms - image_delay_ms), PICTURE))
+        buffers.image(name, image(stamp(now_ms - image_delay_ms), PICTURE), stamp(now_ms))
     return assemble(buffers, FRANKA, stamp(now_ms), "lift it", KINEMATICS)
 
 
