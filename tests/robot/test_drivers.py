@@ -165,7 +165,7 @@ def test_a_stream_begins_with_time_for_the_controller_to_settle() -> None:
     np.testing.assert_array_equal(rows[0], [Q, 0 * Q, 0 * Q])
     later = [driver.message(STILL, pose(), STAMP + tick * PERIOD) for tick in range(1, 40)]
     silent = [message is None for message in later]
-    assert silent == [True] * 29 + [False] * 10
+    assert silent == [True] * 11 + [False] * 28
     times, rows = points_of(later[-1])
     # Held from now on, whatever the controller believes to be at.
     assert times[0] <= STAMP + 39 * PERIOD < times[-1]

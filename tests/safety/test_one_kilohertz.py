@@ -18,7 +18,7 @@ from vla_ros.types import FloatArray
 pytest.importorskip("trajectory_msgs.msg", reason="needs the ROS 2 message packages")
 
 HOME = np.array(ARM.home)
-SETTLED = 0.35
+SETTLED = 0.15
 Wish = Callable[[float], FloatArray | None]
 Late = Callable[[], int | None]
 
@@ -198,7 +198,7 @@ def test_chunks_of_every_kind_in_every_mode(chunks: Callable[[int], FloatArray],
 
 def test_a_start_with_the_controller_a_little_off_the_joints_that_are_measured() -> None:
     """As a controller is that carries a load, or that has only just been started."""
-    _, sent = control(wave, {}, "newest", off=0.008)
+    _, sent = control(wave, {}, "newest", off=0.018)
     assert broken(sent) == {}
 
 
@@ -212,19 +212,19 @@ def test_requests_in_full_motion(chunks: Callable[[int], FloatArray], requests: 
 
 def test_a_controller_that_was_a_little_elsewhere_when_the_stream_began() -> None:
     line = Line()
-    line.controller.reset(HOME + 0.01)
+    line.controller.reset(HOME + 0.018)
     limiter = JointLimiter(ARM.limits, 0.01)
     limiter.reset(HOME)
     for tick in range(150):
         now = START_NS + tick * 10 * MS
         line.run_until(now)
         limiter.tick(now)
-        wished = limiter.plan(smooth(tick / 100), np.zeros(7)) if tick > 35 else limiter.plan_stop()
+        wished = limiter.plan(smooth(tick / 100), np.zeros(7)) if tick > 14 else limiter.plan_stop()
         limiter.commit(wished)
         line.say(limiter.motion(), now)
     sent = np.array(line.sent)
-    assert sent[0, 0] == HOME[0] + 0.01
-    assert np.abs(sent[350] - HOME).max() < 1e-4
+    assert sent[0, 0] == HOME[0] + 0.018
+    assert np.abs(sent[145] - HOME).max() < 1e-4
     assert broken(sent) == {}
 
 
@@ -234,7 +234,7 @@ def test_the_checks_see_what_breaks_them() -> None:
     line = Line()
     for tick in range(100):
         line.run_until(START_NS + tick * 10 * MS)
-        point = TrajectoryPoint(smooth(0.35 + tick / 100), 10 * MS)
+        point = TrajectoryPoint(smooth(SETTLED + tick / 100), 10 * MS)
         line.controller.joint_trajectory(ARM.joints, [point], 0, line.now_ns)
     assert set(broken(np.array(line.sent))) == {"acceleration", "jerk"}
     ends = np.linspace(HOME, [2.7, 1.7, 2.8, -0.2, 2.7, 4.4, 2.9], 2000)

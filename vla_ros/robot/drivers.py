@@ -22,8 +22,9 @@ from vla_ros.types import FloatArray, Motion
 NS = 1_000_000_000
 # A trajectory's message may be this late, or lost, without the arm noticing; see JointTrajectory.
 LATE_NS = 5_000_000
-# How long a joint_trajectory_controller is given to bring its own reference to where a stream begins.
-SETTLE_NS = 300_000_000
+# How long a joint_trajectory_controller is given to bring its own reference to where a stream begins: with
+# 20 mrad to go it accelerates at 8 rad/s^2.
+SETTLE_NS = 120_000_000
 # A stamp may be off by this much before the knots' times follow it.
 JITTER_NS = 1_000_000
 # Periods: after a longer silence a stream begins anew.
