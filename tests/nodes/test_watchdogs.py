@@ -32,7 +32,8 @@ while True:
     time.sleep(60)
 """
 
-# control_node, but what the file says happens to the commanding thread: "hang" for half a second or "crash".
+# control_node, but what the file says happens to the commanding thread: "crash", "hang" for half a second, or
+# "hold" until a file beside it is gone.
 FAULTY = """
 import pathlib, sys, time
 from vla_ros.nodes import control_node
@@ -47,7 +48,10 @@ class Faulty(control_node.ControlNode):
             if what == "crash":
                 raise RuntimeError("a mistake in the code")
             super()._tick(now_ns, steady_ns)
-            time.sleep(0.5)
+            if what == "hang":
+                time.sleep(0.5)
+            while fault.with_suffix(".held").exists():
+                time.sleep(0.01)
         else:
             super()._tick(now_ns, steady_ns)
 
@@ -176,6 +180,19 @@ def test_a_commanding_thread_that_hangs_is_told_with_its_stack(graph: ControlGra
     graph.wait_count("interventions.stalled", 0)
     graph.wait_source("policy")
     graph.assert_limits()
+
+
+def test_a_start_that_was_answered_with_no_does_not_happen_later(graph: ControlGraph, tmp_path: Path) -> None:
+    held = tmp_path / "fault.held"
+    held.touch()
+    (tmp_path / "fault").write_text("hold")
+    response = graph.call("start")
+    assert not response.success and "did not answer" in response.message
+    held.unlink()
+    graph.wait_count("overruns", 90)
+    before = graph.count("refused_chunks.not_started")
+    graph.send(graph.joint_chunk())
+    graph.wait_count("refused_chunks.not_started", before)
 
 
 def test_a_commanding_thread_that_dies_ends_the_process_and_the_arm_comes_to_rest(

@@ -56,7 +56,7 @@ from vla_ros.robot.channels import gripper_channel
 from vla_ros.robot.config import Arm
 from vla_ros.robot.drivers import driver_for
 from vla_ros.robot.load import check_description, load_robot, read_urdf
-from vla_ros.safety.modes import ESTOP, STOPPING, WAITING
+from vla_ros.safety.modes import ESTOP, STOPPING
 from vla_ros.safety.supervisor import Supervisor
 from vla_ros.types import ActionChunk
 
@@ -72,9 +72,13 @@ ANSWER_S, REST_S = 1.0, 5.0
 
 @dataclass
 class _Request:
-    """Something asked of the commanding thread, and its answer."""
+    """Something asked of the commanding thread, and its answer.
+
+    withdrawn: whoever asked has been told that it did not happen, and so it must not happen later.
+    """
 
     what: str
+    withdrawn: bool = False
     done: threading.Event = field(default_factory=threading.Event)
     answer: str = ""
     error: VlaRosError | None = None
@@ -233,6 +237,7 @@ class ControlNode(ManagedNode):
         request = _Request(what)
         self._requests.append(request)
         if not request.done.wait(ANSWER_S):
+            request.withdrawn = what in ("start", "home")
             raise VlaRosError(f"{what}: the commanding thread did not answer within {ANSWER_S} s")
         if request.error is not None:
             raise request.error
@@ -267,18 +272,17 @@ class ControlNode(ManagedNode):
     def _refresh(self) -> None:
         assert self._diagnostics is not None
         mode = self._supervisor.mode
-        level = {ESTOP: ERROR}.get(mode, OK)
-        if mode == WAITING and not self._supervisor.at_rest:
-            level = WARN
-        text = mode
+        hold_reason, estop_reason = self._supervisor.hold_reason, self._supervisor.estop_reason
+        level = {ESTOP: ERROR}.get(mode, WARN if hold_reason else OK)
+        text = ": ".join(each for each in (mode, estop_reason or hold_reason) if each)
         rivals = self._rivals()
         if rivals:
             level, text = ERROR, f"{mode}; {'; '.join(rivals)}"
             self.get_logger().error(f"{'; '.join(rivals)}: stop it", throttle_duration_sec=10.0)
         self._diagnostics.state(level, text)
         self._diagnostics.value("source", self._supervisor.source)
-        self._diagnostics.value("hold_reason", self._supervisor.hold_reason)
-        self._diagnostics.value("estop_reason", self._supervisor.estop_reason)
+        self._diagnostics.value("hold_reason", hold_reason)
+        self._diagnostics.value("estop_reason", estop_reason)
         for name, latency_ns in self._supervisor.latencies_ns.items():
             self._diagnostics.value(f"actuation_latency_ms.{name}", latency_ns / 1e6)
         if self._thread is not None:
@@ -356,6 +360,8 @@ class ControlNode(ManagedNode):
         self._estopped = supervisor.estop_reason
 
     def _answer(self, request: _Request, now_ns: int) -> None:
+        if request.withdrawn:
+            return
         try:
             request.answer = self._supervisor.request(request.what, now_ns)
         except VlaRosError as error:
