@@ -170,7 +170,7 @@ def bench(
     name: str = typer.Argument("", metavar="NAME", help="Which benchmark; without it they are listed."),
     json: Path | None = typer.Option(None, "--json", metavar="FILE", help="Also write the rows here."),
 ) -> None:
-    """Measure this machine: transport, glue, jitter, footprint. Leave it alone meanwhile.
+    """Measure; without a name, say what can be measured. Leave the machine alone meanwhile.
 
     vla bench transport --json transport.json
     """

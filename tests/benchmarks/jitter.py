@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from vla_ros import processes
 from vla_ros.benchmarks.bench import Bench, Progress, Value
@@ -30,6 +30,7 @@ PERIOD_S = 0.01
 DURATION_S = 60.0
 WARM_UP_S = 3.0
 START_S = 90.0
+COMMANDS_KEPT = 1000
 IDLE, BUSY = "idle", "busy"
 REAL_TIME, ORDINARY = "SCHED_FIFO", "SCHED_OTHER"
 # What must be kept, in ms: p50, p99, and how late after DURATION_S ("no drift"); None where none is set.
@@ -169,9 +170,8 @@ def _control_node(permitted: bool) -> tuple[Figures, str]:
     rclpy.init(context=context)
     node = rclpy.create_node("jitter_benchmark", context=context)
     node.create_subscription(DiagnosticArray, "/diagnostics", keep, 10)
-    # All of them wait until the end: reading them one by one would be load too.
-    depth = round(2 * (DURATION_S + WARM_UP_S) / PERIOD_S)
-    commands = polled_subscription(node, JointState, "vla/command", QoSProfile(depth=depth))
+    # They are read now and then: being woken by each would be load too. Fast DDS keeps 5000 at most.
+    commands = polled_subscription(node, JointState, "vla/command", QoSProfile(depth=COMMANDS_KEPT))
     executor = rclpy.executors.SingleThreadedExecutor(context=context)
     executor.add_node(node)
     argv = [sys.executable, "-m", "vla_ros.nodes.control_node", "--ros-args", "-p", f"robot:={ROBOT}"]
@@ -190,11 +190,9 @@ def _control_node(permitted: bool) -> tuple[Figures, str]:
                 if time.monotonic() > deadline or control.poll() is not None:
                     raise VlaRosError(f"control_node did not take up the chunks; its diagnostics: {values}")
                 executor.spin_once(0.1)
-            _spin(executor, WARM_UP_S)
-            _published_ns(commands)
+            _published_ns(executor, commands, WARM_UP_S)
             missed = int(values["overruns"])
-            _spin(executor, DURATION_S)
-            published = _published_ns(commands)
+            published = _published_ns(executor, commands, DURATION_S)
             missed = int(values["overruns"]) - missed
             if values.get("source") != "policy":
                 raise VlaRosError(f"control_node lost the policy meanwhile; its diagnostics: {values}")
@@ -214,16 +212,13 @@ def late_ms(begins: ArrayLike) -> float:
     return float(at[-1] - at[0]) / 1e6 - (len(at) - 1) * PERIOD_S * 1e3
 
 
-def _spin(executor: Any, duration_s: float) -> None:
+def _published_ns(executor: Any, commands: Any, duration_s: float) -> NDArray[np.int64]:
+    """When each of the commands that arrive within `duration_s` was published, ns."""
+    published = []
     end = time.monotonic() + duration_s
     while time.monotonic() < end:
         executor.spin_once(0.1)
-
-
-def _published_ns(commands: Any) -> np.ndarray:
-    """When each command that waits was published, int64 ns."""
-    published = []
-    with commands.handle:
-        while (item := commands.handle.take_message(commands.msg_type, True)) is not None:
-            published.append(item[1]["source_timestamp"])
+        with commands.handle:
+            while (item := commands.handle.take_message(commands.msg_type, True)) is not None:
+                published.append(item[1]["source_timestamp"])
     return np.array(published, dtype=np.int64)
