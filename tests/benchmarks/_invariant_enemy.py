@@ -4,6 +4,9 @@ joint states that lie, a loop that misses ticks."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +19,10 @@ from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channel
 from vla_ros.safety.modes import ESTOP, IDLE
 from vla_ros.types import ActionChunk, FloatArray
 
-# How often chunks are of each kind: see `_joint_rows` (0 to 3) and `_tool_rows` (4 to 6).
-KINDS = (0.14, 0.12, 0.04, 0.28, 0.16, 0.04, 0.22)
+# How often chunks are of each kind: see `_joint_rows` (0 to 3) and `_tool_rows` (4 to 6); in 7 links collide.
+KINDS = (0.12, 0.10, 0.03, 0.20, 0.14, 0.03, 0.20, 0.18)
+# So many poses in which links collide are looked for around home, out of so many.
+COLLISIONS, LOOKED_AT = 8, 1500
 NOT_NUMBERS = (np.nan, np.inf, -np.inf, 1e300)
 
 
@@ -30,6 +35,7 @@ class Enemy:
         self._rng = rng
         self._home = {name: q.copy() for name, q in robot.q.items()}
         self._leader: dict[str, FloatArray] = {}
+        self._colliding = _collisions(robot.file)
         self._leads_for = 0
         self._stands_for = 0
 
@@ -91,6 +97,10 @@ class Enemy:
             self._rearrange()
         robot.supervisor.request("start", robot.now_ns)
 
+    def _limits(self, name: str) -> tuple[FloatArray, FloatArray]:
+        low, high = np.array(self._robot.config.arms[name].limits.position).T
+        return low, high
+
     def _rearrange(self) -> None:
         """Put the arms somewhere else, as a person between two episodes does."""
         for _ in range(20):
@@ -126,14 +136,19 @@ class Enemy:
     def _chunk(self) -> ActionChunk:
         """Begins near enough to be taken up more often than not, then goes anywhere."""
         robot, rng = self._robot, self._rng
-        kind = int(rng.choice(7, p=KINDS))
+        kind = int(rng.choice(8, p=KINDS))
         rows = int(rng.integers(2, 30))
         columns: list[str] = []
         parts: list[FloatArray] = []
         arms = [name for name in robot.q if rng.random() < 0.9] or list(robot.q)
+        colliding = self._colliding[rng.integers(0, len(self._colliding))] if self._colliding else None
         for name in arms:
             joints = len(robot.q[name])
-            if kind < 4:
+            if kind == 7 and colliding is not None:
+                share = np.minimum(np.linspace(0, 1.5, rows), 1.0)[:, None]
+                columns += joint_channels(name, joints)
+                parts.append(self._here(name) + share * (colliding[name] - self._here(name)))
+            elif kind < 4:
                 columns += joint_channels(name, joints)
                 parts.append(self._joint_rows(name, rows, kind))
             else:
@@ -150,7 +165,7 @@ class Enemy:
 
     def _joint_rows(self, name: str, rows: int, kind: int) -> FloatArray:
         rng = self._rng
-        low, high = np.array(self._robot.config.arms[name].limits.position).T
+        low, high = self._limits(name)
         here = self._here(name)
         if kind == 0:
             values = rng.uniform(low - 3, high + 3, (rows, len(here)))
@@ -193,6 +208,27 @@ class Enemy:
         now = self._robot.now_ns
         due = now + np.arange(1, len(targets) + 1, dtype=np.int64) * dt_ms * MS
         self._robot.supervisor.add_chunk(ActionChunk(channels, targets, due, now), now)
+
+
+@cache
+def _collisions(file: Path) -> list[dict[str, FloatArray]]:
+    """Poses near home with the tools inside the workspace and links in one another or in a forbidden box."""
+    return list(islice(_colliding(Robot(file, "newest"), np.random.default_rng(0)), COLLISIONS))
+
+
+def _colliding(robot: Robot, rng: np.random.Generator) -> Iterator[dict[str, FloatArray]]:
+    box = robot.config.safety.workspace
+    for _ in range(LOOKED_AT):
+        q = {}
+        for name, home in robot.q.items():
+            low, high = np.array(robot.config.arms[name].limits.position).T
+            q[name] = np.clip(home + rng.normal(0, 0.6, len(home)), low, high)
+        tools = [robot.kinematics[name].forward(joints)[:3, 3] for name, joints in q.items()]
+        if all(np.all((tool > box.min) & (tool < box.max)) for tool in tools) and any(
+            robot.geometry.distance(rule, np.concatenate([q[name] for name in rule.arms])) < 0
+            for rule in robot.geometry.rules
+        ):
+            yield q
 
 
 def attacked(file: Path, ticks: int, seed: int) -> tuple[Robot, Enemy]:

@@ -49,6 +49,7 @@ class Robot:
     """
 
     def __init__(self, file: Path, mode: str) -> None:
+        self.file = file
         self.config = load_robot(file)
         self.kinematics = {
             name: Kinematics(read_urdf(file, arm), arm.joints, arm.base_frame, arm.tool_frame)
