@@ -15,8 +15,10 @@ from vla_ros.types import FloatArray
 
 Rule = Callable[[int, list[Placed]], tuple[FloatArray, FloatArray]]
 
-# At most this part of a chunk's life is spent on fading in, and as much on fading out.
-FADE = 0.4
+# Fading in takes this part of a chunk's life, and so does fading out. Where chunks come more seldom it takes
+# this part of the interval between them, so that one fade goes over into the next, up to LONGEST of a life.
+# The longer the fades the smoother; the shorter, the more chunks have a say.
+FADE, OF_INTERVAL, LONGEST = 0.3, 0.9, 0.4
 
 
 def newest(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArray]:
@@ -64,7 +66,9 @@ def ensemble(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArray
 
 
 def _window(time_ns: int, placed: Placed) -> float:
-    longest = FADE * (placed.ends_ns - placed.begins_ns)
+    life = placed.ends_ns - placed.begins_ns
+    interval = life if placed.interval_ns is None else placed.interval_ns
+    longest = min(LONGEST * life, max(FADE * life, OF_INTERVAL * interval))
     window = 1.0
     if placed.overlap_ns > 0:
         window = _smooth(_ramp(time_ns - placed.begins_ns, min(placed.overlap_ns, longest)))
