@@ -119,12 +119,12 @@ def test_motion_at_constant_velocity_says_nothing() -> None:
     assert latency.estimate_ns == 70 * MS
 
 
-def test_an_arm_that_does_something_else_says_nothing() -> None:
+def test_an_arm_that_shakes_instead_of_following_says_nothing() -> None:
     latency = ActuationLatency(70 * MS)
-    arm, other = Arm(0.0, 0.05, 0.3, 0.2), Arm(0.0, 0.05, 0.45, 0.2)
-    for tick in range(1500):
-        latency.measured(tick * 10 * MS - MS, other.measured(tick / 100))
-        latency.sent(tick * 10 * MS, arm.sent(tick / 100))
+    rng = np.random.default_rng(1)
+    for tick in range(1000):
+        latency.measured(tick * 10 * MS - MS, 0.03 * rng.normal(size=7))
+        latency.sent(tick * 10 * MS, np.full(7, 0.06 * np.sin(0.03 * tick)))
     assert latency.estimate_ns == 70 * MS
 
 

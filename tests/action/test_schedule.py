@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -281,6 +281,10 @@ def arriving(arrivals) -> list[tuple[int, ActionChunk]]:
 
 @pytest.mark.complaint("openpi 393", "GR00T 285", "GR00T 114", "X-VLA 38")
 @settings(max_examples=100)
+@example([(0, 1, 4, 130, 1.0), (2, -268, 5, 50, 0.0), (133, -126, 3, 130, 0.0)], "crossfade")
+@example(
+    [(0, 0, 1, 20, 0.0), (2, 87, 5, 130, 1.0), (218, -1, 3, 130, 0.0), (564, 650, 6, 130, 0.0)], "crossfade"
+)
 @given(ARRIVALS, st.sampled_from(BLENDING))
 def test_neither_coming_nor_going_makes_a_step(arrivals, mode: str) -> None:
     """Late, early, reordered, of any length and rate: a chunk's coming changes nothing at that time, nor does
