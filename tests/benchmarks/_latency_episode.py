@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 
 from vla_ros.action.decode import decode
-from vla_ros.action.latency import Latency
 from vla_ros.action.rotations import matrix_to_quaternion
 from vla_ros.action.schedule import make_scheduler
 from vla_ros.errors import Refused
 from vla_ros.policy.bundle import load_bundle
 from vla_ros.policy.onnx_backend import OnnxPolicy
 from vla_ros.policy.preprocess import Preprocessor
-from vla_ros.policy.rtc import Guidance, make_guidance
+from vla_ros.policy.rtc import Continuation, Guidance
 from vla_ros.policy.trigger import Pace, Trigger
 from vla_ros.resources import policy_bundle, robot_config
 from vla_ros.robot.channels import gripper_channel
@@ -108,7 +107,8 @@ class Cell:
         now_ns = BEGIN_NS
         while twin.task.outcome == "running" and now_ns - BEGIN_NS < LONGEST_NS:
             hand.look(now_ns)
-            for chunk in inference.advance(now_ns, scene.instruction, hand.reported):
+            followed = supervisor.source == "policy"
+            for chunk in inference.advance(now_ns, scene.instruction, hand.reported, followed):
                 chunks += 1
                 try:
                     supervisor.add_chunk(chunk, now_ns)
@@ -150,19 +150,9 @@ class Cell:
         bundle = self._bundle
         return decode(raw, observation, bundle.manifest, bundle.action, self._robot.arms)
 
-    def guidance(self, previous: ActionChunk, observation: Observation, latency_ns: int) -> Guidance | None:
-        """What the next chunk has to agree with."""
-        poses = {self._name: observation.state[f"{self._name}/tcp_pose"]}
-        bundle = self._bundle
-        return make_guidance(
-            previous,
-            observation.stamp_ns,
-            poses,
-            latency_ns,
-            bundle.manifest,
-            bundle.action,
-            self._robot.arms,
-        )
+    def continuation(self) -> Continuation:
+        """For the chunks of one episode."""
+        return Continuation(self._bundle.manifest, self._bundle.action, self._robot.arms)
 
 
 class _Inference:
@@ -176,20 +166,19 @@ class _Inference:
         self._pace = Pace(mode, "rate", PERIOD_NS, 0, steps, 1.0)
         self._trigger = Trigger()
         self._guided = mode == "rtc" and cell.rtc != "none"
-        self._measured = Latency()
-        self._previous: ActionChunk | None = None
+        self._continuation = cell.continuation()
         self._running: tuple[ActionChunk, int] | None = None
 
-    def advance(self, now_ns: int, instruction: str, width: float) -> list[ActionChunk]:
-        """The chunks that arrive now, none or one."""
+    def advance(self, now_ns: int, instruction: str, width: float, followed: bool) -> list[ActionChunk]:
+        """The chunks that arrive now, none or one. followed: whether the policy is what moves the arm."""
         arrived = self._arrived(now_ns)
+        if not followed:
+            self._continuation.forget()
         new_frame = (now_ns - BEGIN_NS) % FRAME_NS < MS
         if self._running is None and new_frame and self._trigger.wait_ns(self._pace, now_ns, now_ns) == 0:
             self._trigger.begun(self._pace, now_ns)
             observation = self._cell.observe(now_ns, instruction, width)
-            guidance = None
-            if self._guided and self._previous is not None and self._measured.typical_ns is not None:
-                guidance = self._cell.guidance(self._previous, observation, self._measured.typical_ns)
+            guidance = self._continuation.guidance(observation, self._pace.speed) if self._guided else None
             chunk = self._cell.infer(observation, guidance)
             takes_ns = round(self._latency_ns * self._rng.uniform(1 - JITTER, 1 + JITTER))
             self._running = (chunk, now_ns + takes_ns)
@@ -200,8 +189,7 @@ class _Inference:
         if self._running is None or self._running[1] > now_ns:
             return []
         (chunk, _), self._running = self._running, None
-        self._previous = chunk
-        self._measured.add(now_ns - chunk.stamp_ns)
+        self._continuation.published(chunk, now_ns)
         steps = self._pace.execute_steps
         part = chunk
         if steps:
