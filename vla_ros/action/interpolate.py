@@ -1,11 +1,11 @@
 """A chunk's targets as a curve over time: what lies between its rows.
 
 linear  positions and joints linearly, orientations by slerp: continuous, velocity steps at each row.
-cubic   a C2 cubic spline through the rows (scipy's, "not-a-knot"). Orientations are splined as quaternions in
-        four dimensions, with the sign that makes neighbours agree, and normalised: exact at the rows, C2,
-        the same in every base and tool frame (both act on quaternions as orthogonal maps), and without the
-        seam at pi or the limit of one turn that rotation vectors have. Between rows of constant turning rate
-        the error is some (step / 2)^4 / 384 rad.
+cubic   a C2 cubic spline through the rows, "not-a-knot" (as scipy's CubicSpline). Orientations are splined
+        as quaternions in four dimensions, with the sign that makes neighbours agree, and normalised: exact at
+        the rows, C2, the same in every base and tool frame (both act on quaternions as orthogonal maps), and
+        without the seam at pi or the limit of one turn that rotation vectors have. Between rows of constant
+        turning rate the error is some (step / 2)^4 / 384 rad.
 screw   tool poses along the screw (SE(3) geodesic) from each row to the next; joints linearly.
 
 A gripper's width is held until the next row is due. Nothing is extrapolated.
@@ -20,9 +20,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 
 from vla_ros.action.rotations import slerp
+from vla_ros.action.spline import cubic_pieces
 from vla_ros.types import ActionChunk, FloatArray
 
 Interpolation = Literal["linear", "cubic", "screw"]
@@ -79,14 +79,11 @@ class Curve:
         self.screws: list[Screws] = []
         if len(self.rows) < 2:
             return
-        seconds = (chunk.due_ns - chunk.due_ns[0]) / 1e9
         if order == 4:
-            # [4, H - 1, C]; its constant term is the row already there.
-            coefficients = CubicSpline(seconds, self.rows).c
-            self._pieces[:-1, :3] = coefficients[:3].swapaxes(0, 1)
+            self._pieces[:-1] = cubic_pieces(chunk.due_ns, self.rows)
             self.slerped = tuple(turn for turn in columns.orientations if _wide(self.rows[:, turn]))
         else:
-            self._pieces[:-1, 0] = np.diff(self.rows, axis=0) / np.diff(seconds)[:, None]
+            self._pieces[:-1, 0] = np.diff(self.rows, axis=0) / np.diff(chunk.due_ns / 1e9)[:, None]
         self._pieces[:, :-1, columns.grippers] = 0.0
         if interpolation == "screw":
             pairs = zip(columns.positions, columns.orientations, strict=True)

@@ -1,0 +1,55 @@
+"""The cubic spline through a chunk's rows.
+
+Chunks of one policy have the same spacing, so that the linear map from rows to slopes is solved once; then a
+chunk costs a product of matrices. (scipy's CubicSpline takes 0.15 ms for each, and 49 MB to import.)
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.types import FloatArray
+
+
+def cubic_pieces(due_ns: NDArray[np.int64], rows: FloatArray) -> FloatArray:
+    """Coefficients [H - 1, 4, C] of the not-a-knot cubic spline through rows [H, C], highest power first, of
+    the time in s since each row was due. due_ns: int64 [H], increasing. H is at least 2; of two rows it is a
+    line, of three a parabola."""
+    since = np.ascontiguousarray(due_ns - due_ns[0])
+    slopes = _slopes(since.tobytes()) @ rows
+    h = (np.diff(since) / 1e9)[:, None]
+    rise = np.diff(rows, axis=0) / h
+    bend = (slopes[:-1] + slopes[1:] - 2.0 * rise) / h
+    return np.stack([bend / h, (rise - slopes[:-1]) / h - bend, slopes[:-1], rows[:-1]], axis=1)
+
+
+@lru_cache(maxsize=16)
+def _slopes(since: bytes) -> FloatArray:
+    """The matrix [H, H] from rows to the spline's slopes at the rows, 1/s (de Boor 1978, chapter IV).
+
+    since: bytes of int64 [H], ns since the first row.
+    """
+    x = np.frombuffer(since, dtype=np.int64) / 1e9
+    n = len(x)
+    h = np.diff(x)
+    rises = np.zeros((n - 1, n))  # from rows to rises
+    index = np.arange(n - 1)
+    rises[index, index], rises[index, index + 1] = -1.0 / h, 1.0 / h
+    if n == 2:
+        return np.vstack([rises, rises])
+    left, right = np.zeros((n, n)), np.zeros((n, n - 1))
+    for i in range(1, n - 1):
+        left[i, i - 1 : i + 2] = h[i], 2.0 * (h[i - 1] + h[i]), h[i - 1]
+        right[i, i - 1 : i + 1] = 3.0 * h[i], 3.0 * h[i - 1]
+    if n == 3:
+        left[0, :2] = left[2, 1:] = 1.0
+        right[0, 0] = right[2, 1] = 2.0
+    else:
+        left[0, :2] = h[1], h[0] + h[1]
+        right[0, :2] = (3.0 * h[0] + 2.0 * h[1]) * h[1] / (h[0] + h[1]), h[0] ** 2 / (h[0] + h[1])
+        left[-1, -2:] = h[-1] + h[-2], h[-2]
+        right[-1, -2:] = h[-1] ** 2 / (h[-1] + h[-2]), (3.0 * h[-1] + 2.0 * h[-2]) * h[-2] / (h[-1] + h[-2])
+    return np.asarray(np.linalg.solve(left, right @ rises))
