@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from vla_ros.action.latency import ActuationLatency
 from vla_ros.robot.config import Robot
@@ -41,19 +41,19 @@ class Senses:
         """Whether an arm's newest joint states are not believed."""
         return any(joints.jumping for joints in self._joints.values())
 
-    def take(self, measured: Mapping[str, Measured], live: Collection[str]) -> list[str]:
+    def take(self, measured: Mapping[str, Measured], live: bool) -> list[str]:
         """Take this tick's {arm: newest joint states}; returns what is wrong with them, for people. live:
-        arms that are being commanded."""
+        whether the arms are being commanded."""
         wrong = []
         for name, joints in self._joints.items():
             before = joints.newest
-            text = joints.take(measured.get(name), name in live)
+            text = joints.take(measured.get(name), live)
             if text:
                 wrong.append(f"{name}: {text}")
             newest = joints.newest
             if newest is not None and newest is not before:
                 self.measured[name] = newest
-                if name in live:
+                if live:
                     self._latency[name].measured(newest.stamp_ns, newest.q)
         return wrong
 

@@ -20,12 +20,9 @@ import numpy as np
 from vla_ros.action.schedule import Scheduler, Target
 from vla_ros.errors import Refused
 from vla_ros.robot.config import Robot
-from vla_ros.robot.geometry import Geometry
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.arm import ArmFollower, Proposal, Sent
-from vla_ros.safety.clearance import Clearance
+from vla_ros.safety.arms import Arms, Moved
 from vla_ros.safety.clock import ClockWatch
-from vla_ros.safety.gripper import GripperLimiter
 from vla_ros.safety.home import HomePath
 from vla_ros.safety.intake import (
     channels_of,
@@ -83,19 +80,8 @@ class Supervisor:
         self._robot = robot
         self._scheduler = scheduler
         self._kinematics = kinematics
-        period_s = 1.0 / robot.control.rate_hz
         self._period_ns = round(1e9 / robot.control.rate_hz)
-        self._arms = {
-            name: ArmFollower(arm, robot.safety, kinematics[name], robot.control)
-            for name, arm in robot.arms.items()
-        }
-        self._grippers = {
-            name: GripperLimiter(arm.gripper, period_s)
-            for name, arm in robot.arms.items()
-            if arm.gripper is not None
-        }
-        self._gripper_wanted: dict[str, float] = {}
-        self._clearance = Clearance(Geometry(robot, kinematics))
+        self._arms = Arms(robot, kinematics)
         self._senses = Senses(robot)
         self._clock = ClockWatch()
         self._events: list[Event] = []
@@ -120,12 +106,12 @@ class Supervisor:
     def live(self) -> bool:
         """Whether a stream of commands is open; one begins at the measured state, or where the last one
         ended if the arms are still there."""
-        return any(arm.live for arm in self._arms.values())
+        return self._arms.live
 
     @property
     def at_rest(self) -> bool:
         """Whether no arm is being moved and none is about to be."""
-        return self.mode not in (POLICY, HOMING) and all(arm.at_rest for arm in self._arms.values())
+        return self.mode not in (POLICY, HOMING) and self._arms.at_rest
 
     @property
     def chunk_stamp_ns(self) -> int | None:
@@ -180,12 +166,9 @@ class Supervisor:
         self._forget_chunks(now_ns)
         if what == "reset" or (what == "start" and not self.live):
             # Somebody else may have moved them.
-            for gripper in self._grippers.values():
-                gripper.forget()
-            self._gripper_wanted = {}
+            self._arms.forget_grippers()
         if what == "reset":
-            for follower in self._arms.values():
-                follower.forget()
+            self._arms.forget()
             self._senses.forget()
         self._home = None
         return {
@@ -221,8 +204,7 @@ class Supervisor:
         """
         self._now_ns = now_ns
         self._look_at_time(now_ns, steady_ns)
-        live = [name for name, follower in self._arms.items() if follower.live]
-        for wrong in self._senses.take(measured, live):
+        for wrong in self._senses.take(measured, self.live):
             self._events.append(Event("counted", "glitch", f"{wrong}; not taken"))
         self._watch_joints(now_ns)
         acts_ns = now_ns + self._senses.ahead_ns
@@ -235,9 +217,7 @@ class Supervisor:
             self._next_target(self._asked_ns)
         elif self.mode == HOMING and self._home is None:
             self._set_off_for_home(now_ns)
-        commands = {
-            name: self._command(name, sent, now_ns, acts_ns) for name, sent in self._advance().items()
-        }
+        commands = {name: self._command(name, moved, acts_ns) for name, moved in self._advance().items()}
         self._after(now_ns)
         return commands
 
@@ -248,9 +228,7 @@ class Supervisor:
             self._senses.forget()
             self.lose("clock", wrong, now_ns)
             self._forget_chunks(now_ns)
-        for follower in self._arms.values():
-            if follower.live:
-                follower.tick(steady_ns)
+        self._arms.tick(steady_ns)
         if self._steady_ns is not None and self.live:
             silent_ns = steady_ns - self._steady_ns
             if silent_ns > max(STALLED_NS, 2 * self._period_ns):
@@ -258,73 +236,45 @@ class Supervisor:
                 self._step("lost", "stalled", f"the control loop stood still for {silent_ns / 1e9:.3f} s")
         self._steady_ns = steady_ns
 
-    def _advance(self) -> dict[str, Sent]:
-        """This tick's steps of all live arms, as far as they keep clear of boxes and of each other."""
-        proposals = {name: self._propose(name) for name, follower in self._arms.items() if follower.live}
-        if not proposals:
-            return {}
-        # All arms' streams begin and end together.
-        now = {name: follower.q for name, follower in self._arms.items()}
-        ways = {name: proposal.way for name, proposal in proposals.items()}
-        blocked = self._clearance.blocked(now, ways, lambda name: self._arms[name].braking)
-        return {
-            name: self._arms[name].brake(proposal, blocked[name])
-            if name in blocked
-            else self._arms[name].commit(proposal)
-            for name, proposal in proposals.items()
-        }
-
-    def _propose(self, name: str) -> Proposal:
-        follower = self._arms[name]
+    def _advance(self) -> dict[str, Moved]:
         if self.mode == HOMING and self._home is not None:
-            return follower.propose_joints(self._home.at(name, self._now_ns))
+            home = self._home
+            return self._arms.go(lambda name: home.at(name, self._now_ns))
         if self.mode == POLICY and self._target is not None:
-            pose, joints, gripper = parts(self._target, name, len(self._robot.arms[name].joints))
-            if gripper is not None:
-                self._gripper_wanted[name] = gripper
-            if pose is not None:
-                return follower.propose_pose(pose)
-            if joints is not None:
-                return follower.propose_joints(joints)
-        return follower.propose_hold()
+            return self._arms.follow(self._target)
+        return self._arms.hold()
 
-    def _command(self, name: str, sent: Sent, now_ns: int, acts_ns: int) -> Command:
-        words = sent.interventions
-        gripper, wanted = self._grippers.get(name), self._gripper_wanted.get(name)
-        if gripper is not None and wanted is not None and self.mode == POLICY:
-            words = tuple(dict.fromkeys((*words, *gripper.follow(wanted))))
-        self._senses.sent(name, now_ns, sent.motion.q[0])
+    def _command(self, name: str, moved: Moved, acts_ns: int) -> Command:
+        self._senses.sent(name, self._now_ns, moved.motion.q[0])
         return Command(
-            stamp_ns=now_ns,
+            stamp_ns=self._now_ns,
             acts_at_ns=acts_ns,
             source=self.source,
-            wanted=sent.wanted,
-            motion=sent.motion,
-            gripper=gripper.width if gripper is not None else None,
-            gripper_wanted=wanted,
-            interventions=words,
+            wanted=moved.wanted,
+            motion=moved.motion,
+            gripper=moved.gripper,
+            gripper_wanted=moved.gripper_wanted,
+            interventions=moved.interventions,
         )
 
     def _after(self, now_ns: int) -> None:
         """Transitions that depend on where the arms have got to."""
-        if not all(follower.at_rest for follower in self._arms.values()):
+        if not self._arms.at_rest:
             self._moved_ns = now_ns
         if self._home is not None:
             distance = max(
-                float(np.max(np.abs(follower.q - self._robot.arms[name].home)))
-                for name, follower in self._arms.items()
+                float(np.max(np.abs(q - self._robot.arms[name].home))) for name, q in self._arms.q.items()
             )
             if self._home.over_for(now_ns) >= 0 and distance <= HOME_TOLERANCE:
                 self._step("arrived", "home", "home is reached")
             elif self._home.over_for(now_ns) > HOME_PATIENCE_NS:
                 self._step("fault", "home_blocked", f"home is not reached: {distance:.3f} rad are left")
-        if self.mode == STOPPING and all(follower.at_rest for follower in self._arms.values()):
+        if self.mode == STOPPING and self._arms.at_rest:
             # Counted and not timed: simulated time may stand still.
             self._rested += 1
             if self._rested > REST_TICKS:
                 self._step("rested", "rest", "at rest")
-                for follower in self._arms.values():
-                    follower.end()
+                self._arms.end()
                 self._senses.interrupt()
         else:
             self._rested = 0
@@ -337,9 +287,9 @@ class Supervisor:
             self._step("lost", "joint_states", stale)
             return
         most = self._robot.safety.first_command_joint
-        for name, follower in self._arms.items():
-            apart = np.abs(self._senses.measured[name].q - follower.q)
-            if follower.live and not np.all(apart <= most):
+        for name, q in self._arms.q.items():
+            apart = np.abs(self._senses.measured[name].q - q)
+            if self.live and not np.all(apart <= most):
                 joint = self._robot.arms[name].joints[int(np.argmax(apart))]
                 text = (
                     f"{name}: {joint} is {apart.max():.3f} rad from its command though joint states come; is "
@@ -362,14 +312,9 @@ class Supervisor:
                 self._events.append(Event("refused_chunk", refused.reason, str(refused)))
             self._clear_scheduler()
             return
-        self._begin()
+        self._arms.begin(self._senses.measured)
         self._follow(target)
         self._step("engaged", "policy", "following the policy")
-
-    def _begin(self) -> None:
-        for name, follower in self._arms.items():
-            follower.begin(self._senses.measured[name].q)
-            follower.soft_start()
 
     def _next_target(self, time_ns: int) -> None:
         target = self._scheduler.sample(time_ns)
@@ -390,9 +335,8 @@ class Supervisor:
         self._ran_out = False
 
     def _set_off_for_home(self, now_ns: int) -> None:
-        self._begin()
-        begin = {name: follower.q.copy() for name, follower in self._arms.items()}
-        self._home = HomePath(begin, self._robot, now_ns)
+        self._arms.begin(self._senses.measured)
+        self._home = HomePath(self._arms.q, self._robot, now_ns)
 
     def _check_near(self, target: Target) -> None:
         """Raises Refused("far"). While following, a target has to be near the command that goes on;
@@ -403,7 +347,7 @@ class Supervisor:
             if pose is None and joints is None:
                 continue
             if self.mode == POLICY:
-                reference, what = self._arms[name].q, "the command being sent"
+                reference, what = self._arms.q[name], "the command being sent"
             else:
                 newest = self._senses.measured.get(name)
                 if newest is None:

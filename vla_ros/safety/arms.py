@@ -1,0 +1,130 @@
+"""All arms of a robot and their grippers, tick by tick, kept clear of boxes and of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from vla_ros.action.schedule import Target
+from vla_ros.robot.config import Robot
+from vla_ros.robot.geometry import Geometry
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.arm import ArmFollower, Proposal
+from vla_ros.safety.clearance import Clearance
+from vla_ros.safety.gripper import GripperLimiter
+from vla_ros.safety.intake import parts
+from vla_ros.safety.joints import Measured
+from vla_ros.types import FloatArray, Motion
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One arm's tick. wanted: joints asked for, float64 [J] rad; motion: what is sent; gripper: width that is
+    sent, gripper_wanted: asked for, m, None before either; interventions: what changed them."""
+
+    wanted: FloatArray
+    motion: Motion
+    gripper: float | None
+    gripper_wanted: float | None
+    interventions: tuple[str, ...]
+
+
+class Arms:
+    """See the module. The command streams of all arms begin and end together."""
+
+    def __init__(self, robot: Robot, kinematics: Mapping[str, Kinematics]) -> None:
+        self._robot = robot
+        self._followers = {
+            name: ArmFollower(arm, robot.safety, kinematics[name], robot.control)
+            for name, arm in robot.arms.items()
+        }
+        self._grippers = {
+            name: GripperLimiter(arm.gripper, 1.0 / robot.control.rate_hz)
+            for name, arm in robot.arms.items()
+            if arm.gripper is not None
+        }
+        self._gripper_wanted: dict[str, float] = {}
+        self._clearance = Clearance(Geometry(robot, kinematics))
+
+    @property
+    def live(self) -> bool:
+        """Whether command streams are open."""
+        return any(follower.live for follower in self._followers.values())
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the last commands moved no arm."""
+        return all(follower.at_rest for follower in self._followers.values())
+
+    @property
+    def q(self) -> dict[str, FloatArray]:
+        """{arm: newest control point}, see `ArmFollower.q`."""
+        return {name: follower.q for name, follower in self._followers.items()}
+
+    def begin(self, measured: Mapping[str, Measured]) -> None:
+        """Open the streams that are not, see `ArmFollower.begin`, and start softly."""
+        for name, follower in self._followers.items():
+            follower.begin(measured[name].q)
+            follower.soft_start()
+
+    def end(self) -> None:
+        """Close the streams."""
+        for follower in self._followers.values():
+            follower.end()
+
+    def forget(self) -> None:
+        """Forget where streams ended: the world may have been rearranged."""
+        for follower in self._followers.values():
+            follower.forget()
+
+    def forget_grippers(self) -> None:
+        """Forget how wide the grippers are: somebody else may have moved them."""
+        self._gripper_wanted = {}
+        for gripper in self._grippers.values():
+            gripper.forget()
+
+    def tick(self, steady_ns: int) -> None:
+        """Begin a tick at a monotonic time, see `ArmFollower.tick`."""
+        for follower in self._followers.values():
+            if follower.live:
+                follower.tick(steady_ns)
+
+    def hold(self) -> dict[str, Moved]:
+        """One tick of slowing down, and then of staying there; {} without open streams."""
+        return self._advance(lambda name: self._followers[name].propose_hold(), False)
+
+    def go(self, place: Callable[[str], FloatArray]) -> dict[str, Moved]:
+        """One tick towards joints [J], rad, of each arm."""
+        return self._advance(lambda name: self._followers[name].propose_joints(place(name)), False)
+
+    def follow(self, target: Target) -> dict[str, Moved]:
+        """One tick towards a target. An arm that it does not name is held."""
+
+        def propose(name: str) -> Proposal:
+            follower = self._followers[name]
+            pose, joints, gripper = parts(target, name, len(self._robot.arms[name].joints))
+            if gripper is not None:
+                self._gripper_wanted[name] = gripper
+            if pose is not None:
+                return follower.propose_pose(pose)
+            return follower.propose_hold() if joints is None else follower.propose_joints(joints)
+
+        return self._advance(propose, True)
+
+    def _advance(self, propose: Callable[[str], Proposal], grippers: bool) -> dict[str, Moved]:
+        if not self.live:
+            return {}
+        proposals = {name: propose(name) for name in self._followers}
+        ways = {name: proposal.way for name, proposal in proposals.items()}
+        blocked = self._clearance.blocked(self.q, ways, lambda name: self._followers[name].braking)
+        moved = {}
+        for name, proposal in proposals.items():
+            follower = self._followers[name]
+            sent = follower.brake(proposal, blocked[name]) if name in blocked else follower.commit(proposal)
+            gripper, wanted = self._grippers.get(name), self._gripper_wanted.get(name)
+            words = sent.interventions
+            if grippers and gripper is not None and wanted is not None:
+                words = tuple(dict.fromkeys((*words, *gripper.follow(wanted))))
+            width = None if gripper is None else gripper.width
+            moved[name] = Moved(sent.wanted, sent.motion, width, wanted, words)
+        return moved
