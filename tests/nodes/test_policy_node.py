@@ -542,8 +542,8 @@ def test_what_is_being_inferred_at_a_stop_or_a_new_prompt_is_not_published(
         start_process.node("policy_node", *parameters(folder, prompt="lift it")).wait_for_text(READY, 60)
         graph.trigger("start")
         for interrupt in ("stop", "reset"):
-            graph.wait_for_chunk()
-            graph.wait_for_chunk()
+            graph.wait_for_chunk(60)
+            graph.wait_for_chunk(60)
             time.sleep(0.2)  # well into the next inference, which takes half a second and more
             assert graph.trigger(interrupt).success
             interrupted = time.time_ns()
@@ -552,7 +552,7 @@ def test_what_is_being_inferred_at_a_stop_or_a_new_prompt_is_not_published(
                 time.sleep(1.5)
                 assert len(graph.chunks) == count
                 graph.trigger("start")
-            wait_for(lambda before=count: len(graph.chunks) > before, 20)
+            wait_for(lambda before=count: len(graph.chunks) > before, 60)
             assert stamp_ns(graph.chunks[count]) > interrupted - 150_000_000
     finally:
         graph.end()
