@@ -18,7 +18,6 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
@@ -29,7 +28,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from tests.observation.messages import compressed, image, joint_state
 from tests.support import ask, wait_for
-from vla_ros.nodes.policy_report import STATUS_QOS, STATUS_TOPIC
+from vla_ros.nodes.qos import STATUS_QOS, STATUS_TOPIC, SubscriptionEventCallbacks
 from vla_ros.nodes.transport import configure_dds
 from vla_ros.robot.config import Robot
 

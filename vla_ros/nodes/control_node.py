@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -49,7 +49,7 @@ from vla_ros.nodes.realtime import (
     real_time_thread,
     steady_process,
 )
-from vla_ros.nodes.transport import polled_subscription, raw_subscription, take_latest
+from vla_ros.nodes.transport import polled_subscription, take_latest, timed_subscription
 from vla_ros.nodes.watchdogs import Watchdogs
 from vla_ros.resources import robot_config
 from vla_ros.robot.channels import gripper_channel
@@ -139,7 +139,7 @@ class ControlNode(ManagedNode):
             self._estop.press(self._estopped)
         self._report = CommandReport(self, self._diagnostics, self._log)
         self._watchdogs = Watchdogs(self, self._arms, self._period_ns, self._log, self._diagnostics)
-        chunks = raw_subscription(self, JointTrajectory, "vla/action_chunk", 10, self._on_chunk)
+        chunks = timed_subscription(self, JointTrajectory, "vla/action_chunk", 10, self._on_chunk)
         self._release += [
             self._report.destroy,
             self._watchdogs.destroy,
@@ -257,9 +257,10 @@ class ControlNode(ManagedNode):
                 )
             time.sleep(0.02)
 
-    def _on_chunk(self, cdr: bytes, info: Mapping[str, int]) -> None:
-        # Both on the system clock, whatever ROS time is; across machines as good as their clocks agree.
-        self._record("chunk_transport_ms", (time.time_ns() - info["source_timestamp"]) / 1e6)
+    def _on_chunk(self, cdr: bytes, sent_ns: int | None) -> None:
+        if sent_ns is not None:
+            # Both on the system clock, whatever ROS time is; across machines as good as their clocks agree.
+            self._record("chunk_transport_ms", (time.time_ns() - sent_ns) / 1e6)
         begin = time.perf_counter_ns()
         try:
             chunk = from_cdr(cdr, self._supervisor.channels)

@@ -5,6 +5,13 @@ from __future__ import annotations
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile
 
+try:
+    from rclpy.event_handler import QoSLivelinessChangedInfo, SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import QoSLivelinessChangedInfo, SubscriptionEventCallbacks
+
+__all__ = ["LATCHED", "STATUS_QOS", "STATUS_TOPIC", "QoSLivelinessChangedInfo", "SubscriptionEventCallbacks"]
+
 # The newest message is there for whoever comes later.
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 

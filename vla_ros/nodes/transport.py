@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,14 +200,27 @@ def clean_stale_segments(folder: Path = SHARED_MEMORY) -> list[Path]:
 
 
 def raw_subscription(
-    node: Any, message_type: type, topic: str, qos: Any, callback: Callable[..., None]
+    node: Any, message_type: type, topic: str, qos: Any, callback: Callable[[bytes], None]
 ) -> Any:
-    """Subscription whose callback gets the serialised message (CDR with its 4-byte header).
-
-    A callback of two arguments gets rclpy's message info too: a dictionary with, among others,
-    `source_timestamp`, the sender's system clock in ns.
-    """
+    """Subscription whose callback gets the serialised message (CDR with its 4-byte header)."""
     return node.create_subscription(message_type, topic, callback, qos, raw=True)
+
+
+def timed_subscription(
+    node: Any, message_type: type, topic: str, qos: Any, callback: Callable[[bytes, int | None], None]
+) -> Any:
+    """Subscription whose callback gets the serialised message and when it was sent: the sender's system clock
+    in ns, or None where rclpy does not tell (Humble's hands no message info on)."""
+    from rclpy.subscription import Subscription
+
+    def with_info(cdr: bytes, info: Mapping[str, int]) -> None:
+        callback(cdr, info["source_timestamp"])
+
+    def without(cdr: bytes) -> None:
+        callback(cdr, None)
+
+    told = with_info if hasattr(Subscription, "CallbackType") else without
+    return node.create_subscription(message_type, topic, told, qos, raw=True)
 
 
 def polled_subscription(node: Any, message_type: type, topic: str, qos: Any) -> Any:

@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Mapping
 
 from rclpy.clock import Clock, ClockType
-from rclpy.event_handler import QoSLivelinessChangedInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
 from std_msgs.msg import String
 
@@ -19,7 +18,12 @@ from vla_ros.nodes.arm_topics import ArmTopics
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
 from vla_ros.nodes.output import HandedLog
 from vla_ros.nodes.pace import Pace
-from vla_ros.nodes.qos import STATUS_QOS, STATUS_TOPIC
+from vla_ros.nodes.qos import (
+    STATUS_QOS,
+    STATUS_TOPIC,
+    QoSLivelinessChangedInfo,
+    SubscriptionEventCallbacks,
+)
 
 LOOK_S = 0.1
 # A commanding thread that has not ticked for this many periods stands still.
