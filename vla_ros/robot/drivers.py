@@ -86,6 +86,8 @@ class JointTrajectory:
     - A message may come late, or be lost. Until the one after it should have come, all messages say the same:
       each knot is due one period and LATE_NS later than it could be. That delay is constant, and measured
       with the rest of the actuation latency.
+      (Beyond that the arm has begun to brake, and JTC steps to where the motion is by then: a machine that
+      keeps JTC from reading for longer is not fit to move an arm.)
     - When no message comes any more, the last one's points bring the arm to rest.
 
     At the start of a stream JTC's own reference may be some milliradians from the joints measured: one
