@@ -210,6 +210,8 @@ def test_an_arm_that_does_not_follow_is_not_driven_away_from() -> None:
     assert bench.supervisor.at_rest
     assert bench.supervisor.mode == modes.ESTOP
     assert bench.supervisor.estop_reason.startswith("not_following: arm: fr3_joint")
+    # A driver that listens again is not told to go where the arm is not.
+    assert bench.commands[-1] is None
     with pytest.raises(Refused, match="call reset first"):
         bench.request("start")
 

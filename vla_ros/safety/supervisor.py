@@ -96,6 +96,8 @@ class Supervisor:
         self._far_reported: int | None = None
         self._home: HomePath | None = None
         self._rested = 0
+        # Whether the streams end with the arms at rest, emergency stop or not.
+        self._let_go = False
 
     @property
     def source(self) -> str:
@@ -161,6 +163,7 @@ class Supervisor:
             return "already started"
         before = self.mode
         self._go(what)
+        self._let_go = False
         self.estop_reason = (self.estop_reason or reason or "requested") if self.mode == ESTOP else ""
         self.hold_reason = ""
         self._forget_chunks(now_ns)
@@ -269,7 +272,7 @@ class Supervisor:
                 self._step("arrived", "home", "home is reached")
             elif self._home.over_for(now_ns) > HOME_PATIENCE_NS:
                 self._step("fault", "home_blocked", f"home is not reached: {distance:.3f} rad are left")
-        if self.mode == STOPPING and self._arms.at_rest:
+        if (self.mode == STOPPING or self._let_go) and self._arms.at_rest:
             # Counted and not timed: simulated time may stand still.
             self._rested += 1
             if self._rested > REST_TICKS:
@@ -297,6 +300,8 @@ class Supervisor:
                 )
                 self._events.append(Event("estop", "not_following", text))
                 self.request("estop", now_ns, f"not_following: {text}")
+                # Nor is it sent there when the driver listens again.
+                self._let_go = True
                 return
 
     def _try_to_engage(self, time_ns: int) -> None:
