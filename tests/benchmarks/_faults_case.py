@@ -122,7 +122,8 @@ def judge(
     sent = [each for each in list(observer.sent) if each.at_ns <= done_ns]
     given = stage.arm.limits
     limits = Limits(*map(np.array, (given.position, given.velocity, given.acceleration, given.jerk)))
-    reference = carried_out(sent, stage.arm.joints, np.array(stage.arm.home))
+    # Before the first message the driver held the arm where the scene put it.
+    reference = carried_out(sent, stage.arm.joints, observer.joints[0][1])
     if stage.sim_time:
         # Simulated time comes in steps, and late: each tick's command counts, not when the driver had it.
         use = worst(
