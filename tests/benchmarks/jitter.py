@@ -174,12 +174,16 @@ def _control_node(permitted: bool) -> tuple[Figures, str]:
     commands = polled_subscription(node, JointState, "vla/command", QoSProfile(depth=COMMANDS_KEPT))
     executor = rclpy.executors.SingleThreadedExecutor(context=context)
     executor.add_node(node)
-    argv = [sys.executable, "-m", "vla_ros.nodes.control_node", "--ros-args", "-p", f"robot:={ROBOT}"]
+    argv: tuple[str, ...] = (sys.executable, "-m", "vla_ros.nodes.control_node")
+    argv = (*argv, "--ros-args", "-p", f"robot:={ROBOT}")
+    robot: tuple[str, ...] = ("robot", ROBOT, str(arm.states.rate_hz))
     if not permitted:
-        argv = [*WORKER, "ordinary", *argv]
+        # To nobody on this machine.
+        argv = (*WORKER, "ordinary", *argv)
+        robot = ("ordinary", *WORKER, *robot)
     control = None
     try:
-        with _running([("robot", ROBOT, str(arm.states.rate_hz))]):
+        with _running([robot]):
             control = processes.start(
                 processes.Process("control_node", tuple(argv)),
                 stdout=subprocess.DEVNULL,
@@ -187,7 +191,9 @@ def _control_node(permitted: bool) -> tuple[Figures, str]:
             )
             deadline = time.monotonic() + START_S
             while values.get("source") != "policy":
-                if time.monotonic() > deadline or control.poll() is not None:
+                if control.poll() is not None:
+                    raise VlaRosError(f"control_node ended by itself, with status {control.returncode}")
+                if time.monotonic() > deadline:
                     raise VlaRosError(f"control_node did not take up the chunks; its diagnostics: {values}")
                 executor.spin_once(0.1)
             _published_ns(executor, commands, WARM_UP_S)
