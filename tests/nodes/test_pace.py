@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 
 from vla_ros.nodes.pace import CLOCK_STEP_NS, STANDS_NS, SimPace, WallPace
@@ -33,6 +34,18 @@ def test_what_is_past_is_left_out_and_counted() -> None:
     assert after.missed >= 7
     assert after.steady_ns - before.steady_ns == (1 + after.missed) * PERIOD
     assert after.begin_ns - after.steady_ns < PERIOD
+
+
+def test_a_thread_that_wakes_too_late_is_given_the_latest_tick() -> None:
+    pace = WallPace(PERIOD, time.monotonic_ns)
+    # One call that holds the interpreter for some periods: the waiting thread cannot wake meanwhile.
+    hog = threading.Thread(target=lambda: [sum(range(1_500_000)) for _ in range(10)])
+    hog.start()
+    ticks = []
+    while hog.is_alive():
+        ticks.append(pace.wait())
+    assert sum(tick.missed for tick in ticks) > 0
+    assert all(0 <= tick.begin_ns - tick.steady_ns < PERIOD for tick in ticks)
 
 
 def test_a_clock_that_is_set_shows_at_the_next_tick_and_jitter_does_not() -> None:
