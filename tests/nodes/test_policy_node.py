@@ -105,8 +105,8 @@ def test_chunks_are_absolute_finite_and_due_from_the_observation_on(graph: Polic
 
 @pytest.mark.complaint("lerobot 1500", "lerobot 1557", "lerobot 2356")
 def test_each_chunk_is_from_a_newer_observation_at_about_the_rate_asked_for(graph: PolicyGraph) -> None:
-    """Though the arm rests and the pictures stay the same: there, observations that resemble the last one are
-    left out, and the robot waits for a chunk that nobody will make."""
+    """Though the arm rests: there, observations with joints like the last one's are left out, and the robot
+    waits for a chunk that nobody will make."""
     first = len(graph.chunks)
     wait_for(lambda: len(graph.chunks) >= first + 20, 60)
     stamps = [stamp_ns(message) for message in graph.chunks[first:]]
