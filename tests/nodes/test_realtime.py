@@ -51,6 +51,30 @@ def test_without_the_right_it_says_so_and_goes_on(start_process: Starter) -> Non
     assert "SCHED_OTHER False" in child.output
 
 
+STEADY = """
+import gc
+from vla_ros.nodes import realtime
+
+realtime.steady_process()
+assert not gc.isenabled()
+assert gc.get_freeze_count() > 1000
+before = len(gc.get_objects())
+loops = [[] for _ in range(100)]
+for loop in loops:
+    loop.append(loop)
+del loops, loop
+realtime.collect_young()
+assert len(gc.get_objects()) <= before
+print("steady")
+"""
+
+
+def test_garbage_is_collected_young_only_and_on_request(start_process: Starter) -> None:
+    child = start_process([sys.executable, "-c", STEADY])
+    assert child.wait() == 0, child.output
+    assert "steady" in child.output
+
+
 PAGES = """
 from pathlib import Path
 import numpy as np

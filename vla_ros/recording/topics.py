@@ -19,6 +19,7 @@ COMMAND_TOPICS = {
 ACTION_CHUNK = "/vla/action_chunk"
 COMMAND = "/vla/command"
 CONTROL_SOURCE = "/vla/control_source"
+INTERVENTION = "/vla/intervention"
 PROMPT = "/vla/prompt"
 ESTOP = "/vla/estop"
 DIAGNOSTICS = "/diagnostics"
@@ -79,6 +80,7 @@ def recorded_topics(robot: Robot) -> tuple[RecordedTopic, ...]:
         RecordedTopic(ACTION_CHUNK, "trajectory_msgs/msg/JointTrajectory"),
         RecordedTopic(COMMAND, "sensor_msgs/msg/JointState"),
         RecordedTopic(CONTROL_SOURCE, "std_msgs/msg/String"),
+        _latched(INTERVENTION, "std_msgs/msg/String"),
         _latched(PROMPT, "std_msgs/msg/String"),
         _latched(ESTOP, "std_msgs/msg/Bool"),
         _latched(TASK, "std_msgs/msg/String"),
