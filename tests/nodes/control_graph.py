@@ -86,6 +86,7 @@ class ControlGraph:
         self.lock = threading.Lock()
         self.names: Sequence[str] = list(self.arm.joints)
         self.publishing = True
+        self.obeys = True
         self.q = self.home.copy()
         self.target = self.home.copy()
         # A trajectory's due times, ns, and joints [P, 7].
@@ -199,6 +200,8 @@ class ControlGraph:
 
     def _on_driver(self, message: Any) -> None:
         self.driver_messages.append((time.monotonic(), message))
+        if not self.obeys:
+            return
         if isinstance(message, JointTrajectory):
             order = [message.joint_names.index(name) for name in self.arm.joints]
             stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec

@@ -169,6 +169,24 @@ def test_a_start_without_a_driver_is_refused(graph: ControlGraph) -> None:
     graph.start()
 
 
+def test_an_arm_that_does_not_obey_is_an_emergency_stop_with_its_reason(graph: ControlGraph) -> None:
+    graph.start()
+    graph.obeys = False
+    graph.send(graph.joint_chunk(0.6, rows=30))
+    graph.wait_source("estop", 20.0)
+    wait_for(lambda: "not_following" in graph.diagnostics["estop_reason"], 10.0, "the reason")
+    graph.wait_count("interventions.not_following", 0)
+    assert "emergency stop (not_following)" in graph.process.output
+    # One truth: what a watchdog raised is told as the source, never published on the topic that presses.
+    names = {info.node_name for info in graph.node.get_publishers_info_by_topic("/vla/estop")}
+    assert names == {"robot"}
+    assert "reset" in graph.call("start").message
+    graph.obeys = True
+    assert graph.call("reset").success
+    graph.start()
+    graph.assert_limits()
+
+
 def test_a_commanding_thread_that_hangs_is_told_with_its_stack(graph: ControlGraph, tmp_path: Path) -> None:
     follow(graph)
     (tmp_path / "fault").write_text("hang")
