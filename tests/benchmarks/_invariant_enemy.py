@@ -46,6 +46,8 @@ class Enemy:
         robot.jitter_ns = round(rng.uniform(0.0, 0.05) * robot.period_ns)
         self._stands_for -= 1
         robot.running = self._stands_for <= 0
+        if rng.random() < 0.005:
+            robot.missed = int(rng.choice([1, 1, 2, 3, 10]))
         try:
             if self._leads_for > 0:
                 self._leads_for -= 1
@@ -66,17 +68,17 @@ class Enemy:
         elif act < 870:
             self._leads_for = int(rng.integers(20, 200))
         elif act < 900:
-            what = str(rng.choice(["stop", "reset", "home", "estop", "start", "start"]))
+            what = str(rng.choice(["stop", "reset", "home", "home", "estop", "start"]))
             robot.supervisor.request(what, robot.now_ns)
         elif act < 915:
             robot.states = not robot.states
-        elif act < 920:
+        elif act < 926:
             robot.obeys = not robot.obeys
         elif act < 940:
             name = str(rng.choice(list(robot.q)))
             robot.shown = {name: self._one_joint(name, rng.choice([0.04, 0.3, 1.0, -1.0, 6.0]))}
         elif act < 955:
-            robot.missed = int(rng.choice([1, 1, 2, 3, 10, 50, 700]))
+            robot.missed = int(rng.choice([50, 700]))
         elif act < 970:
             robot.now_ns += int(rng.choice([10_000, -10_000, 90, -90, 300, -300, 3_600_000])) * MS
         elif act < 975:

@@ -192,11 +192,10 @@ class ArmFollower:
             return self._unusable([])
         if self._settling:
             return self.propose_hold()
-        limited = np.clip(target, self._limiter.lower, self._limiter.upper)
+        limited = np.minimum(np.maximum(target, self._limiter.lower), self._limiter.upper)
         pose = self._kinematics.forward(limited)
-        inside = into_box(pose[:3, 3], self._safety.workspace)
-        if np.any(inside != pose[:3, 3]):
-            pose[:3, 3] = inside
+        if outside_box(pose[:3, 3], self._safety.workspace) > 0.0:
+            pose[:3, 3] = into_box(pose[:3, 3], self._safety.workspace)
             words = ["workspace"] if np.array_equal(limited, target) else ["position", "workspace"]
             return self._towards_tool(pose, words)
         return self._towards(target, [])

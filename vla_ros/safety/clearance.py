@@ -27,6 +27,8 @@ class Clearance:
 
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
+        # Per rule, where a distance was looked at last, and what it was.
+        self._seen: dict[int, tuple[FloatArray, float]] = {}
 
     def blocked(
         self,
@@ -59,12 +61,17 @@ class Clearance:
 
     def _keeps(self, rule: Rule, now: Mapping[str, FloatArray], ways: Mapping[str, FloatArray]) -> bool:
         way = _together([ways[name] for name in rule.arms])
+        seen = self._seen.get(id(rule))
+        if seen is not None and (np.abs(way - seen[0]) @ rule.reach).max() < seen[1] - rule.distance:
+            # Too far, when it was looked at last, for links to have come so near since.
+            return True
         # Each joint brakes without turning round, so this is how far links can have come at most.
         travel = np.abs(way - way[0]) @ rule.reach
         least = rule.distance
         row = 0
         while True:
             found = self._geometry.distance(rule, way[row])
+            self._seen[id(rule)] = way[row], found
             if found < least:
                 # From a start that breaks the rule, what does not make it worse is allowed.
                 here = np.concatenate([now[name] for name in rule.arms])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vla_ros.action.schedule import Target, make_scheduler
+from vla_ros.action.schedule import Target
 from vla_ros.errors import Refused
 from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
 from vla_ros.robot.config import Robot
@@ -79,13 +79,19 @@ def from_rest(chunk: ActionChunk, begins_ns: int) -> ActionChunk:
     return chunk if later <= 0 else replace(chunk, due_ns=chunk.due_ns + later)
 
 
-def first_target(robot: Robot, chunk: ActionChunk, acts_ns: int) -> Target:
-    """What a chunk that is not past due wants first, at `acts_ns` or when its first step is due."""
-    alone = make_scheduler("newest", gripper_ranges(robot), interpolation="linear")
-    alone.add(chunk, acts_ns)
-    target = alone.sample(max(acts_ns, int(chunk.due_ns[0])))
-    assert target is not None
-    return target
+def first_target(chunk: ActionChunk, acts_ns: int) -> Target:
+    """What a chunk that is not past due wants first, at `acts_ns` or when its first step is due: linear
+    between steps, orientations of the nearer one, since all that is asked is whether it is far."""
+    due = chunk.due_ns
+    time_ns = max(acts_ns, int(due[0]))
+    after = min(int(np.searchsorted(due, time_ns)), len(due) - 1)
+    before = max(after - 1, 0)
+    share = (time_ns - int(due[before])) / max(int(due[after] - due[before]), 1)
+    first, second = chunk.targets[before], chunk.targets[after]
+    values = first + share * (second - first)
+    turns = ["/tcp/orientation." in name for name in chunk.channels]
+    values[turns] = (first if share < 0.5 else second)[turns]
+    return Target(chunk.channels, values, chunk.stamp_ns)
 
 
 def parts(target: Target, arm: str, joints: int) -> tuple[FloatArray | None, FloatArray | None, float | None]:

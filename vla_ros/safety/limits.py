@@ -77,6 +77,7 @@ class JointLimiter:
         self._beat = Beat(round(period_s * 1e9))
         self._zeros = np.zeros(len(position))
         self._scale = 1.0
+        self._braking: tuple[FloatArray, FloatArray, tuple[FloatArray, int, set[int]]] | None = None
         self.reset(self._zeros)
 
     def reset(self, q: FloatArray) -> None:
@@ -234,16 +235,19 @@ class JointLimiter:
     ) -> tuple[FloatArray, int, set[int]]:
         """(deceleration per tick [J], ticks to rest, after how many ticks those joints that stop sooner have
         their last whole step behind them)."""
+        if self._braking is not None and self._braking[0] is v and self._braking[1] is q:
+            # Of a step that was looked at, and then taken.
+            return self._braking[2]
         ticks = ticks_to_rest(speed, self.change)
-        if ticks == 0:
-            return speed, 0, set()
-        room = np.where(v > 0, self.upper - q, q - self.lower)
-        slowing = deceleration(speed, room, self.change, self.period_s, ticks)
-        sooner = slowing * ticks > speed * (1 + 1e-12)
-        if not sooner.any():
-            return slowing, ticks, set()
-        whole = np.floor(speed[sooner] / slowing[sooner] + 1e-9)
-        return slowing, ticks, {int(k) for k in whole}
+        slowing, whole = speed, set()
+        if ticks:
+            room = np.where(v > 0, self.upper - q, q - self.lower)
+            slowing = deceleration(speed, room, self.change, self.period_s, ticks)
+            sooner = slowing * ticks > speed * (1 + 1e-12)
+            if sooner.any():
+                whole = {int(k) for k in np.floor(speed[sooner] / slowing[sooner] + 1e-9)}
+        self._braking = v, q, (slowing, ticks, whole)
+        return self._braking[2]
 
     def _interval(self, fastest: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Velocities allowed in this tick, [J] each."""
@@ -289,4 +293,5 @@ def into_box(position: FloatArray, box: Box) -> FloatArray:
 
 def outside_box(position: FloatArray, box: Box) -> float:
     """How far `position` [3] lies outside the box, m; 0 inside."""
-    return float(np.linalg.norm(position - into_box(position, box)))
+    sides = zip(position.tolist(), box.min, box.max, strict=True)
+    return math.hypot(*(max(low - place, 0.0, place - high) for place, low, high in sides))

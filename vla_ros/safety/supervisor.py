@@ -196,7 +196,7 @@ class Supervisor:
         if self.mode == WAITING and chunk.stamp_ns > self._moved_ns + self._senses.ahead_ns:
             chunk = from_rest(chunk, max(self._asked_ns, acts_ns + self._period_ns))
         timed = self._scheduler.timed(chunk, now_ns)
-        self._check_near(first_target(self._robot, timed, acts_ns))
+        self._check_near(first_target(timed, acts_ns))
         self._scheduler.add(chunk, now_ns)
 
     def tick(self, now_ns: int, measured: Mapping[str, Measured], steady_ns: int) -> dict[str, Command]:
