@@ -48,7 +48,8 @@ def _node(name: str, parameters: Mapping[str, str], extra: Sequence[str]) -> Pro
     quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in parameters.items()}
     arguments = [item for key, value in quoted.items() for item in ("-p", f"{key}:={value}")]
     argv = (sys.executable, "-m", f"vla_ros.nodes.{name}", "--ros-args", *arguments, *extra)
-    return Process(name, argv, {"PYTHONUNBUFFERED": "1"})
+    # The nodes' matrices are small: BLAS threads only wake up, and keep one another from a busy core.
+    return Process(name, argv, {"PYTHONUNBUFFERED": "1", "OPENBLAS_NUM_THREADS": "1"})
 
 
 def table(

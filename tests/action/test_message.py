@@ -5,7 +5,7 @@ import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 from trajectory_msgs.msg import JointTrajectory
 
-from vla_ros.action.message import from_message, to_message
+from vla_ros.action.message import MOST_ROWS, from_message, to_message
 from vla_ros.errors import Refused
 from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
 from vla_ros.types import ActionChunk
@@ -78,3 +78,13 @@ def test_infinity_no_stamp_a_channel_twice_and_half_a_pose_are_refused() -> None
         with pytest.raises(Refused) as caught:
             from_message(message, KNOWN)
         assert caught.value.reason == reason
+
+
+def test_no_more_rows_than_can_be_prepared_between_two_ticks() -> None:
+    def rows(count: int) -> ActionChunk:
+        return ActionChunk(("arm/gripper",), np.zeros((count, 1)), np.arange(1, count + 1) + STAMP, STAMP)
+
+    assert len(from_message(to_message(rows(MOST_ROWS)), {"arm/gripper"}).targets) == MOST_ROWS
+    with pytest.raises(Refused, match="257 rows") as refused:
+        from_message(to_message(rows(MOST_ROWS + 1)), {"arm/gripper"})
+    assert refused.value.reason == "shape"

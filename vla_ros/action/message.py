@@ -19,6 +19,8 @@ from vla_ros.types import ActionChunk
 NS = 1_000_000_000
 # A quaternion further from unit length than this is a mistake, not rounding.
 UNIT_TOLERANCE = 1e-3
+# More rows than any policy returns: preparing them would keep the control loop from its next tick.
+MOST_ROWS = 256
 
 
 def to_message(chunk: ActionChunk) -> Any:
@@ -38,9 +40,10 @@ def to_message(chunk: ActionChunk) -> Any:
 def from_message(message: Any, channels: Collection[str]) -> ActionChunk:
     """The chunk in a JointTrajectory.
 
-    channels: what this robot has. Raises Refused: "empty", "channels" (unknown or twice), "shape" (a row
-    of another length, or no stamp), "nan" (NaN or infinity), "order" (due times that do not increase, or
-    a first one before the stamp), "rotation" (a quaternion that is not of unit length or incomplete).
+    channels: what this robot has. Raises Refused: "empty", "channels" (unknown or twice), "shape" (too
+    many rows, one of another length, or no stamp), "nan" (NaN or infinity), "order" (due times that do not
+    increase, or a first one before the stamp), "rotation" (a quaternion that is not of unit length or
+    incomplete).
     """
     return checked_chunk(
         tuple(message.joint_names),
@@ -64,6 +67,8 @@ def checked_chunk(
     """
     if not names or not len(rows):
         raise Refused("empty", f"a chunk with {len(names)} channels and {len(rows)} points")
+    if len(rows) > MOST_ROWS:
+        raise Refused("shape", f"a chunk of {len(rows)} rows; at most {MOST_ROWS} are taken")
     unknown = [name for name in names if name not in channels]
     if unknown or len(set(names)) != len(names):
         raise Refused(
