@@ -100,5 +100,5 @@ def test_the_table_has_every_contender_and_judges_ours(monkeypatch: pytest.Monke
     assert judged == [
         "vla_ros, ensemble",
         "vla_ros, ensemble",
-        "vla_ros, ensemble: difference of lag between latencies",
+        "vla_ros, ensemble, lags apart by",
     ]
