@@ -53,7 +53,8 @@ class Fault:
     and stay there), "moves" (has to go on), "either". bound: None where going on is the right answer and
     nothing has to be noticed. words: a pattern of the warnings that count as notice, beside a change of
     source (to `source`, to any when None). recovery: the right ways back. prepare: brings the arm into the
-    state in which the fault comes. driver_runs: whether the arm's own motion can be judged meanwhile.
+    state in which the fault comes. driver_runs: whether the arm's own motion can be judged meanwhile;
+    driver_hears: whether commands reach it meanwhile.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Fault:
     prepare: Callable[[Stage], object] = Stage.start_moving
     source: str | None = None
     driver_runs: bool = True
+    driver_hears: bool = True
 
 
 def play(fault: Fault, stage: Stage) -> Row:
@@ -120,6 +122,8 @@ def judge(
     noticed_ns, told = noticed(fault, stage, before, begin_ns, end_ns)
     held_ns = left_policy(stage, before, begin_ns, end_ns)
     sent = [each for each in list(observer.sent) if each.at_ns <= done_ns]
+    if not fault.driver_hears:
+        sent = [each for each in sent if not begin_ns <= each.at_ns <= end_ns]
     given = stage.arm.limits
     limits = Limits(*map(np.array, (given.position, given.velocity, given.acceleration, given.jerk)))
     # Before the first message the driver held the arm where the scene put it.

@@ -258,7 +258,7 @@ def relayed() -> list[Fault]:
         ),
         Fault(
             "driver does not obey", spoil("commands", "dead"), unspoiled("commands"), 3.0, "holds",
-            chunk_timeout, "not_following", (START, RESET),
+            chunk_timeout, "not_following", (START, RESET), driver_hears=False,
         ),
     ]  # fmt: skip
 
