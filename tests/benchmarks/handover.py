@@ -177,7 +177,7 @@ def run(progress: Progress) -> Bench:
         "third difference; step: their largest; starved: ticks without a new command. A goal on tracking and "
         f"jerk includes steps <= {TARGET_STEP:g} mrad and none starved.",
         "published: measured on the others' own code; beside it their rules as restated here. EVA-CLIENT's "
-        "constant is chosen for each latency and rate out of its whole range, by tracking. filter in rad: the "
+        "constant is chosen for each latency and rate out of its whole range, by tracking. Filter: its "
         "server drops observations less than 1 from the last one used, in radians nearly all of them.",
         "vla_ros: no constant; the robot's lag is found from cold start out of commands and measured joints. "
         "Its limiter is on, at 1.4 rad/s (28 mrad a step). Mode rtc is left out: it hands over like "
