@@ -95,7 +95,7 @@ def follow(graph: ControlGraph, seconds: int = 20) -> None:
 def policy_process(graph: ControlGraph, start_process: Starter) -> Started:
     policy = start_process([sys.executable, "-c", POLICY], "policy", **environment(graph.domain))
     policy.wait_for_text("alive")
-    wait_for(lambda: graph.diagnostics.get("policy_process") == "alive", 10.0, "the policy to be seen")
+    wait_for(lambda: graph.diagnostics.get("policy_process") == "alive", 30.0, "the policy to be seen")
     return policy
 
 
