@@ -62,7 +62,9 @@ def judge(robot: Robot) -> list[Worst]:
 
 def _joints(stream: Stream, limits: JointLimits, period_s: float) -> Iterator[tuple[str, float]]:
     q = np.array(stream.q)
+    # An arm that is found beyond a limit begins there, and may only go back.
     low, high = np.array(limits.position).T
+    low, high = np.minimum(low, q[0]), np.maximum(high, q[0])
     middle = (low + high) / 2
     yield "position", float((np.abs(q - middle) / (high - middle)).max())
     begin = min(float(np.abs(start - q[0]).max()) for start in stream.start)

@@ -113,9 +113,11 @@ class Robot:
             for name, q in self.q.items()
         }
         self.shown = {}
-        before = self.supervisor.mode
+        before, live = self.supervisor.mode, self.supervisor.live
         steady_ns = self._row_ns + self.jitter_ns
         commands = self.supervisor.tick(self.now_ns, measured, steady_ns)
+        if before == self.supervisor.mode == ESTOP and live and not commands:
+            self.complaints.append("an emergency stop that falls silent")
         self._check_silence(before, commands)
         for name, command in commands.items():
             self._take(name, command)
@@ -159,6 +161,7 @@ class Robot:
         if not all(np.isfinite(part).all() for part in (motion.q, motion.v, motion.a, motion.after_s)):
             self.complaints.append(f"{name}: a number in a command is not finite")
         low, high = np.array(self.config.arms[name].limits.position).T
+        low, high = np.minimum(low, stream.q[0]), np.maximum(high, stream.q[0])
         if np.any(motion.q < low - 1e-9) or np.any(motion.q > high + 1e-9):
             self.complaints.append(f"{name}: a way to rest leaves the position limits")
         if np.any(motion.v[-1] != 0) or np.any(motion.a[-1] != 0):
@@ -173,8 +176,6 @@ class Robot:
         mode = self.supervisor.mode
         if commands and before == IDLE and mode == IDLE:
             self.complaints.append("a command while idle")
-        if before == mode == ESTOP and not commands and self._last:
-            self.complaints.append("an emergency stop that falls silent")
         for name, command in commands.items():
             last = self._last.get(name)
             if command.source in ("hold", "estop") and last is not None and last.source in ("hold", "estop"):

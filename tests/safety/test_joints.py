@@ -73,3 +73,15 @@ def test_after_forgetting_the_next_state_is_believed() -> None:
     assert watch.take(Measured(JUMPED, 5 * MS), True) == ""
     assert watch.newest is not None
     assert np.array_equal(watch.newest.q, JUMPED)
+
+
+def test_a_motion_begins_only_from_states_that_have_agreed_for_a_while() -> None:
+    watch, _ = watch_with([HOME] * 5, live=False)
+    assert not watch.settled
+    watch, _ = watch_with([HOME] * 7, live=False)
+    assert watch.settled
+    watch.take(Measured(JUMPED, 70 * MS), False)
+    assert not watch.settled
+    watch.forget()
+    watch.take(Measured(JUMPED, 80 * MS), False)
+    assert not watch.settled, "it may be a glitch"

@@ -245,7 +245,7 @@ def test_after_a_reset_the_command_begins_at_the_measured_state() -> None:
 def test_home_goes_home_slowly_and_then_rests() -> None:
     bench = Bench()
     bench.q = bench.q + np.array([0.3, 0.2, -0.2, 0.1, 0.2, 0.1, -0.4])
-    bench.tick()
+    bench.tick(7)
     bench.request("home")
     bench.tick()
     assert bench.commands[-1].source == "home"

@@ -27,10 +27,11 @@ class Measured:
 class JointWatch:
     """Leaves out joint states that the arm cannot have got to, such as an encoder's glitch.
 
-    newest: the newest ones believed; jumping: whether the last ones were not. While none are they grow old,
-    which holds the arm. The longer that takes, the further the arm can have come, so a real move of unknown
-    cause is believed in the end; where the arm is not commanded (somebody may set it elsewhere), as soon as
-    joint states agree with each other for a while.
+    newest: the newest ones believed; jumping: whether the last ones were not; settled: whether they have
+    agreed with each other for a while, so that a motion may begin from them. While none are believed they
+    grow old, which holds the arm. The longer that takes, the further the arm can have come, so a real move
+    of unknown cause is believed in the end; where the arm is not commanded (somebody may set it elsewhere),
+    as soon as joint states have settled.
     """
 
     def __init__(self, arm: Arm) -> None:
@@ -42,6 +43,7 @@ class JointWatch:
         """Believe the next joint states whatever they are: the clock or the world was set."""
         self.newest: Measured | None = None
         self.jumping = False
+        self.settled = False
         self._taken: Measured | None = None
         self._agree_since_ns = 0
 
@@ -54,10 +56,10 @@ class JointWatch:
             return ""
         self._taken = measured
         jump = self._jump(self.newest, measured)
-        if (jump if before is self.newest else self._jump(before, measured)) > JUMP:
+        if before is None or (jump if before is self.newest else self._jump(before, measured)) > JUMP:
             self._agree_since_ns = measured.stamp_ns
-        settled = not live and measured.stamp_ns - self._agree_since_ns >= SETTLED_NS
-        first, self.jumping = not self.jumping, jump > JUMP and not settled
+        self.settled = measured.stamp_ns - self._agree_since_ns >= SETTLED_NS
+        first, self.jumping = not self.jumping, jump > JUMP and (live or not self.settled)
         if not self.jumping:
             self.newest = measured
         if not (self.jumping and first):

@@ -37,9 +37,9 @@ class Senses:
         return max(latency.estimate_ns for latency in self._latency.values())
 
     @property
-    def jumping(self) -> bool:
-        """Whether an arm's newest joint states are not believed."""
-        return any(joints.jumping for joints in self._joints.values())
+    def settled(self) -> bool:
+        """Whether a motion may begin from where the arms say they are."""
+        return all(joints.settled and not joints.jumping for joints in self._joints.values())
 
     def take(self, measured: Mapping[str, Measured], live: bool) -> list[str]:
         """Take this tick's {arm: newest joint states}; returns what is wrong with them, for people. live:

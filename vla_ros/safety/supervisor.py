@@ -218,7 +218,7 @@ class Supervisor:
             self._try_to_engage(self._asked_ns)
         elif self.mode == POLICY:
             self._next_target(self._asked_ns)
-        elif self.mode == HOMING and self._home is None:
+        elif self.mode == HOMING and self._home is None and self._senses.settled:
             self._set_off_for_home(now_ns)
         commands = {name: self._command(name, moved, acts_ns) for name, moved in self._advance().items()}
         self._after(now_ns)
@@ -306,7 +306,7 @@ class Supervisor:
 
     def _try_to_engage(self, time_ns: int) -> None:
         target = self._scheduler.sample(time_ns)
-        if target is None or self._senses.jumping or self._senses.stale(self._now_ns):
+        if target is None or not self._senses.settled or self._senses.stale(self._now_ns):
             return
         try:
             self._check_near(target)
