@@ -49,7 +49,7 @@ def test_the_table_and_its_goal() -> None:
     row = next(row for row in rows if row["mode"] == "newest" and row["latency_ms"] == 300)
     assert (row["success_%"], row["wrong_block"], row["timeout"], row["lost"]) == (50.0, 2, 0, 2.0)
     assert row["interval_%"] == "15 to 85"
-    assert str(goal["mode"]).startswith("best: ensemble, ") and goal["met"] is True
+    assert str(goal["mode"]).startswith("best: ensemble; loses 0 points") and goal["met"] is True
     assert len(re.findall("<circle", bench.plot)) == 2 * 25
 
 

@@ -87,7 +87,7 @@ def report(done: Iterable[Episode]) -> Bench:
     ]
     if any(mode == "rtc" for _, mode in cells):
         notes.append(
-            "rtc: the policy is guided where its bundle can be; else it is crossfade by another name."
+            "rtc: crossfade, of chunks that the policy was guided to continue where its bundle can be."
         )
     return Bench("latency: the demo task in closed loop", rows, notes, plot=chart(cells))
 
@@ -127,7 +127,7 @@ def _goal(cells: dict[tuple[float, str], list[Episode]]) -> dict[str, Value]:
     times = seconds / seconds_before if seconds and seconds_before else float("inf")
     return {
         "latency_ms": GOAL_LATENCY_MS,
-        "mode": f"best: {best}, {-lost_points:+.0f} points of success, {times:.2f} times as long as at 0 ms",
+        "mode": f"best: {best}; loses {lost_points:.0f} points, {times:.2f} times as long as at 0 ms",
         "target": f"loses <= {GOAL_POINTS:g} points, <= {GOAL_TIMES:g} times as long",
         "met": lost_points <= GOAL_POINTS + 1e-9 and times <= GOAL_TIMES,
     }
