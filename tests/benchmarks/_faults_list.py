@@ -18,8 +18,9 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.benchmarks._faults_case import ITSELF, RESET, START, Bound, Fault
-from vla_ros.benchmarks._faults_stage import Stage
+from vla_ros.benchmarks._faults_stage import IN_MOTION, Stage
 from vla_ros.errors import VlaRosError
+from vla_ros.observation.frozen import MOVED, STAMPED_LATE_NS
 from vla_ros.policy.bundle import load_bundle
 from vla_ros.resources import policy_bundle
 
@@ -49,6 +50,12 @@ def camera_age(stage: Stage) -> Bound:
     """A camera's silence: noticed at the next inference after its age is too great."""
     age = max(camera.max_age_ms for camera in stage.robot.cameras.values())
     return Bound(age + INFERENCE_PERIOD_MS, "cameras max_age_ms + an inference period")
+
+
+def frozen_picture(stage: Stage) -> Bound:
+    """A camera whose picture stays: only a moving arm shows it."""
+    moved_ms = 1e3 * MOVED / IN_MOTION + STAMPED_LATE_NS / 1e6
+    return Bound(camera_age(stage).ms + moved_ms, "max_age_ms + an inference period + 0.02 rad of motion")
 
 
 def first_row(stage: Stage) -> Bound:
@@ -245,7 +252,7 @@ def relayed() -> list[Fault]:
     return [
         camera("one camera dead", "dead"),
         camera("one camera frozen (same stamp)", "repeat"),
-        camera("one camera frozen (new stamps)", "restamp"),
+        camera("one camera frozen (new stamps)", "restamp", frozen_picture),
         camera("one camera late by 500 ms", "late", amount=0.5),
         camera("one camera at 5 Hz", "thin", amount=5.0, bound=None, arm="either"),
         joints("joint states dead", "dead", joint_timeout, "holds"),
