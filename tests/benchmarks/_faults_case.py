@@ -26,7 +26,7 @@ from vla_ros.errors import VlaRosError
 from vla_ros.nodes.operator import GraphError
 
 Row = dict[str, Any]
-ITSELF, START, RESET = "by itself", "after start", "after reset"
+ITSELF, START, RESET, NOT = "by itself", "after start", "after reset", "not"
 WARN = 30  # rcl_interfaces/Log
 # Slower than this, rad/s, is at rest; the driver's own settling is slower.
 STILL = 0.02
@@ -110,7 +110,7 @@ def recover(stage: Stage, fault: Fault, mended_ns: int) -> tuple[str, float]:
             stage.watch()
             continue
         return how, time.monotonic() - begin
-    return "not", float("nan")
+    return NOT, float("nan")
 
 
 def judge(
@@ -235,7 +235,7 @@ def broken(fault: Fault, error: VlaRosError) -> Row:
         "largest_limit_use": None,
         "limit": "",
         "motion_after_hold_rad": None,
-        "recovered": "not",
+        "recovered": NOT,
         "recovered_after_s": None,
         "met": False,
     }

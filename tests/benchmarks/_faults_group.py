@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from vla_ros.benchmarks import _faults_list as faults
-from vla_ros.benchmarks._faults_case import START, Fault, broken, play
+from vla_ros.benchmarks._faults_case import NOT, START, Fault, broken, play
 from vla_ros.benchmarks._faults_stage import Stage, Stream, isolate
 from vla_ros.errors import VlaRosError
 from vla_ros.resources import robot_config
@@ -186,9 +186,11 @@ def run_group(name: str, folder: Path, wanted: list[str] | None) -> None:
                 stage = make(folder / f"{name}.{starts}")
                 starts += 1
             try:
-                tell(row=play(fault, stage))
+                row = play(fault, stage)
             except VlaRosError as error:
-                tell(row=broken(fault, error))
+                row = broken(fault, error)
+            tell(row=row)
+            if row["recovered"] == NOT:
                 end(stage)
                 stage = None
     finally:
