@@ -522,3 +522,20 @@ def test_joint_states_that_were_missing_when_a_picture_was_taken_do_not_make_it_
                 feed.image(camera, ms, np.roll(PICTURE, min(ms, 270)))
         if ms > 410 and ms % 50 == 0:
             newest_stamp(feed.buffers, at(ms))
+
+
+def test_a_glitch_of_an_encoder_is_no_motion_that_a_camera_should_have_seen() -> None:
+    feed = Feed()
+    refused = 0
+    for ms in range(0, 1500, 10):
+        feed.joints(ms, HOME + (1.0 if 500 <= ms < 900 else 0.0))
+        if ms % 30 == 0:
+            feed.gripper(ms)
+            feed.image("front", ms)
+            feed.image("wrist", ms)
+        if ms > 60 and ms % 50 == 0:
+            try:
+                newest_stamp(feed.buffers, at(ms))
+            except Refused:
+                refused += 1
+    assert refused == 0

@@ -30,6 +30,8 @@ from vla_ros.types import FloatArray
 
 T = TypeVar("T")
 MS = 1_000_000
+# Joint states that differ by more than an arm can move, at this many times its limit, are no motion; rad.
+FASTER, JUMP = 2.0, 0.05
 
 # Cameras: enough to find the frame nearest to another camera's newest. Joints: a second, so that the
 # samples around an image are still there when it arrives late.
@@ -186,6 +188,8 @@ class ObservationBuffers:
         self._pictures = {name: FrozenPicture() for name in cameras}
         # {camera: where the arms were when its picture was new}
         self._began: dict[str, dict[str, FloatArray]] = {}
+        self._last_joints: dict[str, tuple[int, FloatArray]] = {}
+        self._jumped_ns = 0
 
     @property
     def rings(self) -> dict[str, Ring]:
@@ -200,6 +204,8 @@ class ObservationBuffers:
         for picture in self._pictures.values():
             picture.clear()
         self._began.clear()
+        self._last_joints = {}
+        self._jumped_ns = 0
         self._encodings.clear()
 
     def image(self, name: str, cdr: bytes, now_ns: int) -> None:
@@ -229,12 +235,15 @@ class ObservationBuffers:
         for name, picture in self._pictures.items():
             ring = self.cameras[name]
             newest = ring.samples[-1][0]
+            if self._jumped_near(newest):
+                continue
             now = self._joints_near(newest - STAMPED_LATE_NS)
             if now is None:
                 continue
             if name not in self._began:
                 # Where joint states are missing from then (they were refused, say) it counts from now.
-                self._began[name] = self._joints_near(picture.since_ns) or now
+                since = max(picture.since_ns, self._jumped_ns)
+                self._began[name] = self._joints_near(since) or now
             began = self._began[name]
             moved = max((float(np.max(np.abs(now[arm] - began[arm]))) for arm in now), default=0.0)
             still_ns = newest - picture.since_ns
@@ -244,6 +253,19 @@ class ObservationBuffers:
                     f"{ring.stream}: the same picture on {ring.topic} for {_ms(still_ns)}, though the arm "
                     f"moved by {moved:.3f} rad; look at the camera's driver, or where the camera looks",
                 )
+
+    def _jumped_near(self, stamp_ns: int) -> bool:
+        """Whether joint states jumped about when a picture of `stamp_ns` was taken, or later: at an encoder's
+        glitch, or a scene that is set anew, nothing has moved. What was before it is forgotten."""
+        newest = {name: ring.samples[-1] for name, ring in self.joints.items()}
+        for name, (when, q) in newest.items():
+            before, was = self._last_joints.get(name, (when, q))
+            fastest = FASTER * max(self._robot.arms[name].limits.velocity)
+            if np.max(np.abs(q - was)) > JUMP + fastest * abs(when - before) / 1e9:
+                self._jumped_ns = when
+                self._began.clear()
+        self._last_joints = newest
+        return self._jumped_ns > 0 and stamp_ns - STAMPED_LATE_NS <= self._jumped_ns
 
     def _joints_near(self, stamp_ns: int) -> dict[str, FloatArray] | None:
         """{arm: joints at `stamp_ns`, about}; None where one said nothing about then."""
