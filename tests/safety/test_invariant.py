@@ -37,7 +37,8 @@ def test_no_command_ever_breaks_a_limit(file: Path) -> None:
     expected = LIMITING | ({"forbidden"} if "arm_distance" not in words else {"arm_distance"})
     assert expected <= set(words)
     assert {
-        "stale_chunk", "horizon", "joint_states", "not_following", "rest", "clock", "glitch", "policy_gone",
-        "driver_gone", "stalled", "home",
+        "stale_chunk", "horizon", "joint_states", "not_following", "rest", "clock", "glitch", "stalled",
+        "home",
     } <= set(events)  # fmt: skip
+    assert {"policy_gone", "driver_gone"} & set(events)
     assert {"far", "not_started", "joint_states", "nan", "old", "late", "future", "channels"} <= set(refused)
