@@ -277,11 +277,8 @@ def estop(
 
     vla estop --keyboard    (in a terminal that keeps the focus: any key stops)
     """
-    from vla_ros.nodes.realtime import real_time_thread
     from vla_ros.ros_environment import require_ros
 
-    # Where it is permitted, ahead of whatever keeps the machine busy; DDS's threads inherit it.
-    real_time_thread()
     require_ros()
     from vla_ros.nodes.stop_button import stop_button, stop_by_keyboard, stop_once
 

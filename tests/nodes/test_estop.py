@@ -206,7 +206,10 @@ class Keyboard:
             pass
 
     def wait(self, text: str) -> None:
-        wait_for(lambda: text in self.output, 30.0, f"{text!r} on the terminal")
+        try:
+            wait_for(lambda: text in self.output, 30.0, f"{text!r} on the terminal")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it shows {self.output!r}") from None
 
     def close(self) -> None:
         self.child.kill()

@@ -21,6 +21,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, String
 
@@ -200,7 +201,8 @@ def stop_button(namespace: str) -> Iterator[StopButton]:
     from vla_ros.nodes.transport import configure_dds
 
     configure_dds()
-    rclpy.init(args=[])
+    # Ctrl-C is Python's own business: with rclpy's handler, waiting would end at once and for ever.
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     try:
         # Without what it does not need, it is there sooner.
         node = rclpy.create_node(
