@@ -76,7 +76,7 @@ def play(fault: Fault, stage: Stage) -> Row:
     stage.rest()
     fault.prepare(stage)
     before = stage.observer.source
-    begin_ns = time.time_ns()
+    begin_ns = stage.begin_ns = time.time_ns()
     fault.inject(stage)
     stage.operator.sleep(fault.lasts_s - (time.time_ns() - begin_ns) / NS)
     end_ns = time.time_ns()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 from rclpy.serialization import deserialize_message
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -62,6 +63,22 @@ def first_row(stage: Stage) -> Bound:
     """A chunk that must not be acted on: before its first row is due."""
     dt_s = load_bundle(policy_bundle("franka_pick")).manifest.outputs.dt_s
     return Bound(dt_s * 1e3, "the chunk's first row is due")
+
+
+def far_from_command(stage: Stage) -> Bound:
+    """An arm that does not follow: the command has to get first_command_joint ahead of it first."""
+    most, observer = stage.robot.safety.first_command_joint, stage.observer
+    times = np.array([at for at, _ in observer.joints])
+    far_ms = next(
+        (
+            (at - stage.begin_ns) / 1e6
+            for at, q in observer.commands
+            if at > stage.begin_ns
+            and np.max(np.abs(q - observer.joints[max(int(np.searchsorted(times, at)) - 1, 0)][1])) > most
+        ),
+        0.0,
+    )
+    return Bound(far_ms + 2e3 * stage.period_s, "first_command_joint exceeded + two control periods")
 
 
 def two_periods(stage: Stage) -> Bound:
@@ -265,7 +282,7 @@ def relayed() -> list[Fault]:
         ),
         Fault(
             "driver does not obey", spoil("commands", "dead"), unspoiled("commands"), 3.0, "holds",
-            chunk_timeout, "not_following", (START, RESET), driver_hears=False,
+            far_from_command, "not_following", (START, RESET), driver_hears=False,
         ),
     ]  # fmt: skip
 

@@ -128,6 +128,7 @@ class Stage:
         self._starts: dict[str, int] = {}
         self._relays: list[Relay] = []
         self.expected_dead: set[str] = set()
+        self.begin_ns = 0  # of the fault that is played
         logs.mkdir(parents=True, exist_ok=True)
         clean_stale_segments()
         configure_dds()

@@ -188,7 +188,6 @@ class ObservationBuffers:
         self._pictures = {name: FrozenPicture() for name in cameras}
         # {camera: where the arms were when its picture was new}
         self._began: dict[str, dict[str, FloatArray]] = {}
-        self._last_joints: dict[str, tuple[int, FloatArray]] = {}
         self._jumped_ns = 0
 
     @property
@@ -204,7 +203,6 @@ class ObservationBuffers:
         for picture in self._pictures.values():
             picture.clear()
         self._began.clear()
-        self._last_joints = {}
         self._jumped_ns = 0
         self._encodings.clear()
 
@@ -235,7 +233,7 @@ class ObservationBuffers:
         for name, picture in self._pictures.items():
             ring = self.cameras[name]
             newest = ring.samples[-1][0]
-            if self._jumped_near(newest):
+            if newest - STAMPED_LATE_NS <= self._jumped_ns:
                 continue
             now = self._joints_near(newest - STAMPED_LATE_NS)
             if now is None:
@@ -254,18 +252,17 @@ class ObservationBuffers:
                     f"moved by {moved:.3f} rad; look at the camera's driver, or where the camera looks",
                 )
 
-    def _jumped_near(self, stamp_ns: int) -> bool:
-        """Whether joint states jumped about when a picture of `stamp_ns` was taken, or later: at an encoder's
-        glitch, or a scene that is set anew, nothing has moved. What was before it is forgotten."""
-        newest = {name: ring.samples[-1] for name, ring in self.joints.items()}
-        for name, (when, q) in newest.items():
-            before, was = self._last_joints.get(name, (when, q))
-            fastest = FASTER * max(self._robot.arms[name].limits.velocity)
-            if np.max(np.abs(q - was)) > JUMP + fastest * abs(when - before) / 1e9:
-                self._jumped_ns = when
-                self._began.clear()
-        self._last_joints = newest
-        return self._jumped_ns > 0 and stamp_ns - STAMPED_LATE_NS <= self._jumped_ns
+    def _note_jump(self, arm: str) -> None:
+        """Where joint states jump (an encoder's glitch, a scene that is set anew) nothing has moved that a
+        camera should have seen: what was before it is forgotten."""
+        samples = self.joints[arm].samples
+        if len(samples) < 2:
+            return
+        (before, was), (when, q) = samples[-2], samples[-1]
+        fastest = FASTER * max(self._robot.arms[arm].limits.velocity)
+        if np.max(np.abs(q - was)) > JUMP + fastest * (when - before) / 1e9:
+            self._jumped_ns = when
+            self._began.clear()
 
     def _joints_near(self, stamp_ns: int) -> dict[str, FloatArray] | None:
         """{arm: joints at `stamp_ns`, about}; None where one said nothing about then."""
@@ -282,6 +279,7 @@ class ObservationBuffers:
             return positions_by_name(sample.names, sample.positions.tolist(), joints)
 
         _push_joints(self.joints[arm], cdr, now_ns, joints, value)
+        self._note_jump(arm)
 
     def gripper_states(self, arm: str, cdr: bytes, now_ns: int) -> None:
         """A JointState of the gripper of arm `arm` arrives now, likewise. KeyError without one."""
