@@ -23,7 +23,7 @@ MODULES = """
 import sys
 from vla_ros.nodes import control_node
 loaded = {name.split(".")[0] for name in sys.modules}
-print("HEAVY", sorted(loaded & {"onnxruntime", "cv2", "mujoco", "torch", "rosbags"}))
+print("HEAVY", sorted(loaded & {"onnxruntime", "cv2", "mujoco", "torch", "rosbags", "scipy"}))
 """
 
 
