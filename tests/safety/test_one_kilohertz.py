@@ -33,11 +33,13 @@ def drive(
     late: Late = lambda: 0,
     woken: Callable[[], float] = lambda: 0.0,
     missed: Callable[[float], bool] = lambda _: False,
+    held_up: bool = False,
     rate_hz: int = 100,
 ) -> FloatArray:
     """What the motors are sent, [N, 7], when the joints are wanted at wish(seconds) (None: to stop).
 
-    woken: how late the loop wakes up, s; missed: whether it misses the tick at `seconds` altogether.
+    woken: how late the loop wakes up, s; missed: whether it misses the tick at `seconds` altogether. held_up:
+    the first of those it has worked out when it is too late to send it.
     """
     line = Line(late)
     limiter = JointLimiter(ARM.limits, 1 / rate_hz)
@@ -47,7 +49,8 @@ def drive(
         time = tick / rate_hz
         now = START_NS + round((time + woken()) * 1e9)
         line.run_until(now // MS * MS)
-        if missed(time):
+        late_now, was_late = missed(time), missed(time - 1 / rate_hz)
+        if late_now and (was_late or not held_up):
             before = None
             continue
         limiter.tick(now)
@@ -58,6 +61,10 @@ def drive(
             step = limiter.plan(target, np.zeros(7) if before is None else (target - before) * rate_hz)
         before = target
         limiter.commit(step)
+        if late_now:
+            limiter.undo()
+            before = None
+            continue
         line.say(limiter.motion(), now)
     line.run_until(line.now_ns + 1500 * MS)
     sent = np.array(line.sent)
@@ -120,10 +127,14 @@ def test_a_loop_that_wakes_up_late(wish: Wish) -> None:
     assert broken(sent) == {}
 
 
+@pytest.mark.parametrize("held_up", [False, True])
 @pytest.mark.parametrize("ticks", [1, 4, 40])
-def test_a_loop_that_misses_ticks(ticks: int) -> None:
+def test_a_loop_that_misses_ticks(ticks: int, held_up: bool) -> None:
     sent = drive(
-        alternating, late=up_to_3_ms(4), missed=lambda time: time > 0.5 and time % 0.5 < ticks / 100 - 1e-6
+        alternating,
+        late=up_to_3_ms(4),
+        missed=lambda time: time > 0.5 and time % 0.5 < ticks / 100 - 1e-6,
+        held_up=held_up,
     )
     assert broken(sent) == {}
 

@@ -334,6 +334,7 @@ class ControlNode(ManagedNode):
         return kind(self._period_ns, lambda: int(self.get_clock().now().nanoseconds))
 
     def _tick(self, now_ns: int, steady_ns: int) -> None:
+        assert self._diagnostics is not None
         supervisor = self._supervisor
         pressed = self._estop.take()
         if pressed is not None and supervisor.mode != ESTOP:
@@ -354,9 +355,14 @@ class ControlNode(ManagedNode):
             supervisor.lose("driver_gone", self._watchdogs.no_driver, now_ns)
         measured = {name: arm.measured for name, arm in self._arms.items() if arm.measured is not None}
         commands = supervisor.tick(now_ns, measured, steady_ns)
-        for name, command in commands.items():
-            self._arms[name].send(command)
-        self._report.commands(commands)
+        if commands and time.monotonic_ns() - steady_ns > self._period_ns:
+            # Held up on the way: by now the driver brakes, and what was meant for then would be a step.
+            supervisor.unsent()
+            self._diagnostics.count("commands_too_late")
+        else:
+            for name, command in commands.items():
+                self._arms[name].send(command)
+            self._report.commands(commands)
         self._report.changes(supervisor, now_ns)
         self._estopped = supervisor.estop_reason
 

@@ -115,6 +115,7 @@ class ArmFollower:
         self._goes_on = arm.driver == "joint_trajectory"
         self._growth = period_s / max(safety.soft_start_s, period_s)
         self._last_sent: FloatArray | None = None
+        self._sent_before: FloatArray | None = None
         self._wanted: FloatArray | None = None
         self._periods = 1
         self._smooth = _smoother(arm, period_s) if control.jerk_limited_targets else None
@@ -212,8 +213,14 @@ class ArmFollower:
         if not self._settling:
             limiter.scale = min(limiter.scale + self._growth, 1.0)
         motion = limiter.motion()
-        self._last_sent = motion.q[0]
+        self._sent_before, self._last_sent = self._last_sent, motion.q[0]
         return Sent(np.array(proposal.wanted), motion, tuple(dict.fromkeys(proposal.words)))
+
+    def undo(self) -> None:
+        """Take the last `commit` or `brake` back: its motion was not sent."""
+        if self.live:
+            self._limiter.undo()
+            self._last_sent = self._sent_before
 
     def brake(self, proposal: Proposal, words: Sequence[str]) -> Sent:
         """Brake instead of taking a proposal's step; words: why."""

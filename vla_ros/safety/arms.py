@@ -111,6 +111,11 @@ class Arms:
 
         return self._advance(propose, True)
 
+    def undo(self) -> None:
+        """Take the last tick's steps back: they were not sent."""
+        for follower in self._followers.values():
+            follower.undo()
+
     def _advance(self, propose: Callable[[str], Proposal], grippers: bool) -> dict[str, Moved]:
         if not self.live:
             return {}

@@ -20,6 +20,11 @@ class Beat:
         self._last_ns: int | None = None
         self.late_s = 0.0
 
+    def undo(self) -> None:
+        """Count the last tick among those that were missed."""
+        if self._last_ns is not None:
+            self._last_ns -= self._period_ns
+
     def tick(self, now_ns: int) -> int:
         """Ticks missed before the one at `now_ns`. Sets `late_s`, how long after its place in the row this
         one came; negative where it came early."""

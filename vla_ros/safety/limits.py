@@ -86,6 +86,7 @@ class JointLimiter:
         self.v = np.zeros_like(self.q)
         # The control points before q: at rest all three are the same.
         self._middle = self._oldest = self.q
+        self._before = (self._oldest, self._middle, self.q, self.v)
         self._beat.restart()
 
     @property
@@ -175,8 +176,14 @@ class JointLimiter:
 
     def commit(self, step: Step) -> None:
         """Make `step` the newest control point."""
+        self._before = (self._oldest, self._middle, self.q, self.v)
         self._oldest, self._middle = self._middle, self.q
         self.q, self.v = step.q, step.v
+
+    def undo(self) -> None:
+        """Take the last `commit` back, because its motion was not sent: its tick was missed after all."""
+        self._oldest, self._middle, self.q, self.v = self._before
+        self._beat.undo()
 
     def motion(self) -> Motion:
         """What to send after `commit`: the knot, and the spline of braking from here as rows wherever its

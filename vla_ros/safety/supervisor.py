@@ -224,6 +224,12 @@ class Supervisor:
         self._after(now_ns)
         return commands
 
+    def unsent(self) -> None:
+        """The last tick's commands came too late to be sent: the driver is on the way to rest that it was given
+        before, and from there it goes on."""
+        self._arms.undo()
+        self._senses.interrupt()
+
     def _look_at_time(self, now_ns: int, steady_ns: int) -> None:
         wrong = self._clock.look(now_ns, steady_ns)
         if wrong:
