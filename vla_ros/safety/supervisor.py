@@ -225,8 +225,8 @@ class Supervisor:
         return commands
 
     def unsent(self) -> None:
-        """The last tick's commands came too late to be sent: the driver is on the way to rest that it was given
-        before, and from there it goes on."""
+        """The last tick's commands came too late to be sent: the driver is on the way to rest that it was
+        given before, and from there it goes on."""
         self._arms.undo()
         self._senses.interrupt()
 
