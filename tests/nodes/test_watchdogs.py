@@ -204,6 +204,7 @@ def test_a_start_that_was_answered_with_no_does_not_happen_later(graph: ControlG
     held = tmp_path / "fault.held"
     held.touch()
     (tmp_path / "fault").write_text("hold")
+    wait_for(lambda: not (tmp_path / "fault").exists(), 10.0, "the commanding thread to be held")
     response = graph.call("start")
     assert not response.success and "did not answer" in response.message
     held.unlink()
