@@ -156,10 +156,11 @@ def _run_graph(
 
     from vla_ros.nodes.episode_recorder import EpisodeRecorder
     from vla_ros.nodes.operator import Operator
-    from vla_ros.nodes.transport import clean_stale_segments, configure_dds
+    from vla_ros.nodes.transport import clean_stale_segments, configure_dds, remove_dead_ports
     from vla_ros.recording.topics import recorded_topics
 
     clean_stale_segments()
+    remove_dead_ports(int(os.environ["ROS_DOMAIN_ID"]))
     configure_dds()
     with contextlib.ExitStack() as stack:
         graph = Graph(processes.table(robot, policy, sim=True, mode=mode), out / "logs")

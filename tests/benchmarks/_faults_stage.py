@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -25,7 +23,7 @@ from vla_ros import processes
 from vla_ros.benchmarks._faults_observer import Observer
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.operator import GraphError, Operator
-from vla_ros.nodes.transport import SHARED_MEMORY, clean_stale_segments, configure_dds
+from vla_ros.nodes.transport import clean_stale_segments, configure_dds, remove_dead_ports
 from vla_ros.resources import policy_bundle
 from vla_ros.robot.config import Robot
 from vla_ros.robot.load import load_robot
@@ -296,17 +294,3 @@ def isolate() -> None:
     os.environ["ROS_DOMAIN_ID"] = str(domain)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     remove_dead_ports(domain)
-
-
-def remove_dead_ports(domain: int) -> None:
-    """Remove the shared-memory ports that killed processes left to a domain: a new process that is given the
-    same port may wait there for ever. Whoever lives holds the lock of its own."""
-    first = 7400 + 250 * domain  # the DDS-RTPS standard's port numbers
-    for lock in SHARED_MEMORY.glob("fastrtps_port*_[es]l"):
-        name = lock.name[: -len("_el")]
-        if not first <= int(name.removeprefix("fastrtps_port")) < first + 250:
-            continue
-        with contextlib.suppress(OSError), open(lock) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for each in (name, f"sem.{name}_mutex", lock.name):
-                (SHARED_MEMORY / each).unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from vla_ros.nodes.transport import (
     SHARED_MEMORY,
     clean_stale_segments,
     configure_dds,
+    remove_dead_ports,
 )
 
 FAST_DDS = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
@@ -340,3 +341,16 @@ while transport.take_latest(subscription) is None and time.monotonic() < begin +
     time.sleep(0.01)
 print(time.monotonic() - begin)
 """
+
+
+def test_ports_of_killed_processes_are_removed_and_those_of_living_ones_are_kept(tmp_path: Path) -> None:
+    dead, alive, elsewhere = (f"fastrtps_port{port}" for port in (8150, 8161, 8400))
+    for name in (dead, alive, elsewhere):
+        for each in (name, f"{name}_el", f"sem.{name}_mutex"):
+            (tmp_path / each).touch()
+    with open(tmp_path / f"{alive}_el") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_dead_ports(3, tmp_path)
+    left = {file.name for file in tmp_path.iterdir()}
+    assert not any(dead in name for name in left)
+    assert sum(alive in name for name in left) == sum(elsewhere in name for name in left) == 3

@@ -199,6 +199,20 @@ def clean_stale_segments(folder: Path = SHARED_MEMORY) -> list[Path]:
     return removed
 
 
+def remove_dead_ports(domain: int, folder: Path = SHARED_MEMORY) -> None:
+    """Remove the shared-memory ports that killed processes left to a domain which nobody is in yet: a new
+    process that is given the same port may wait there for ever. Whoever lives holds its own port's lock."""
+    first = 7400 + 250 * domain  # the DDS-RTPS standard's port numbers
+    for lock in folder.glob("fastrtps_port*_[es]l"):
+        name = lock.name[: -len("_el")]
+        if not first <= int(name.removeprefix("fastrtps_port")) < first + 250:
+            continue
+        with contextlib.suppress(OSError), open(lock) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for each in (name, f"sem.{name}_mutex", lock.name):
+                (folder / each).unlink(missing_ok=True)
+
+
 def raw_subscription(
     node: Any, message_type: type, topic: str, qos: Any, callback: Callable[[bytes], None]
 ) -> Any:
