@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-import coal
 import numpy as np
 import pinocchio as pin
 from numpy.typing import NDArray
@@ -23,6 +22,11 @@ from numpy.typing import NDArray
 from vla_ros.robot.config import Arm, Box, Robot
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import FloatArray
+
+try:
+    import coal
+except ImportError:  # its older name, in ROS distributions whose pinocchio was built with that
+    import hppfcl as coal
 
 # Origins nearer than this make no line: the neighbouring capsules' caps cover them.
 SHORTEST = 1e-3
