@@ -284,8 +284,7 @@ def estop(
 
     with stop_button(namespace) as button:
         if keyboard:
-            with contextlib.suppress(KeyboardInterrupt):
-                stop_by_keyboard(button)
+            stop_by_keyboard(button)
             return
         for line in stop_once(button):
             typer.echo(line)

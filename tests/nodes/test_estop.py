@@ -236,7 +236,7 @@ def test_any_key_stops(graph: ControlGraph, keyboard: Keyboard) -> None:
     os.write(keyboard.master, b"x")
     graph.wait_source("estop")
     os.kill(keyboard.child.pid, signal.SIGINT)
-    assert keyboard.child.wait(10) == 0
+    assert keyboard.child.wait(10) == 0, keyboard.output
 
 
 def test_a_terminal_that_goes_away_stops(graph: ControlGraph, keyboard: Keyboard) -> None:

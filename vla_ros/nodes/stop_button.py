@@ -12,7 +12,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 
@@ -146,20 +146,24 @@ def stop_by_keyboard(button: StopButton) -> None:
         raise VlaRosError("`vla estop --keyboard` needs a terminal: stdin is none")
     button.listen()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ended: list[int] = []
+    # Not as an exception, which may come up anywhere within rclpy.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: ended.append(number))
     try:
         with _keys():
             print("Any key is the emergency stop; `vla reset` releases it; Ctrl-C ends this.")
-            _watch_keys(button)
+            _watch_keys(button, ended)
     except OSError:
         button.press()
         button.confirmed(CONFIRM_S)
 
 
-def _watch_keys(button: StopButton) -> None:
-    """Never returns; raises OSError when the terminal is gone."""
+def _watch_keys(button: StopButton, ended: Sequence[int]) -> None:
+    """Until a signal is in `ended`; raises OSError when the terminal is gone."""
     pressed: float | None = None
     shown = ""
-    while True:
+    while not ended:
         while select.select([sys.stdin], [], [], 0.0)[0]:
             if not os.read(sys.stdin.fileno(), 100):
                 raise OSError("the terminal is gone")
