@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from std_msgs.msg import Bool, Float64MultiArray, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from tests.support import Started, Starter, ask, wait_for
+from tests.support import Started, Starter, ask, claimed_domain, wait_for
 from vla_ros.action.message import to_message
 from vla_ros.action.rotations import matrix_to_quaternion
 from vla_ros.nodes.realtime import real_time_thread
@@ -337,3 +337,16 @@ class ControlGraph:
         next_to = np.abs(dt[:, 0] - 0.01) < 1e-6
         a = np.diff(v, axis=0)[next_to[1:] & next_to[:-1]] / 0.01
         assert np.all(np.abs(a) <= np.array(limits.acceleration) + 1e-4)
+
+
+@contextlib.contextmanager
+def standing_graph(folder: Path) -> Iterator[ControlGraph]:
+    """One graph on a domain of its own, for a module's tests; its robot's YAML is written to `folder`."""
+    starter = Starter()
+    with claimed_domain() as domain:
+        graph = ControlGraph(starter, domain, robot_yaml(folder))
+        try:
+            yield graph
+        finally:
+            starter.end()
+            graph.close()

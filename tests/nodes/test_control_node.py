@@ -14,8 +14,8 @@ from geometry_msgs.msg import PoseStamped
 from std_msgs.msg import Bool, Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
-from tests.nodes.control_graph import JOINTS, LATCHED, PATIENT_MS, ControlGraph, robot_yaml
-from tests.support import Starter, claimed_domain, wait_for
+from tests.nodes.control_graph import JOINTS, LATCHED, PATIENT_MS, ControlGraph, robot_yaml, standing_graph
+from tests.support import Starter, wait_for
 from vla_ros.action.message import to_message
 from vla_ros.robot.load import load_robot, read_urdf
 
@@ -29,14 +29,8 @@ print("HEAVY", sorted(loaded & {"onnxruntime", "cv2", "mujoco", "torch", "rosbag
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlGraph]:
-    starter = Starter()
-    with claimed_domain() as domain:
-        graph = ControlGraph(starter, domain, robot_yaml(tmp_path_factory.mktemp("robot")))
-        try:
-            yield graph
-        finally:
-            starter.end()
-            graph.close()
+    with standing_graph(tmp_path_factory.mktemp("robot")) as graph:
+        yield graph
 
 
 @pytest.fixture

@@ -17,20 +17,14 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from std_msgs.msg import Bool
 
-from tests.nodes.control_graph import ControlGraph, robot_yaml
+from tests.nodes.control_graph import ControlGraph, robot_yaml, standing_graph
 from tests.support import Started, Starter, ask, claimed_domain, wait_for
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlGraph]:
-    starter = Starter()
-    with claimed_domain() as domain:
-        graph = ControlGraph(starter, domain, robot_yaml(tmp_path_factory.mktemp("robot")))
-        try:
-            yield graph
-        finally:
-            starter.end()
-            graph.close()
+    with standing_graph(tmp_path_factory.mktemp("robot")) as graph:
+        yield graph
 
 
 @pytest.fixture
