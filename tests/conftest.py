@@ -17,7 +17,7 @@ with contextlib.suppress(RosEnvironmentError):  # the core's tests need no ROS
 
     # Once for the process, as Fast DDS reads it once. With its defaults a participant in a test announces
     # itself every 3 s only, and a node that just missed it takes as long to see it.
-    configure_dds()
+    configure_dds("received")
 
 # A loaded machine is slow now and then; that is no property of what is under test.
 settings.register_profile("untimed", deadline=None)

@@ -161,7 +161,7 @@ def _run_graph(
 
     clean_stale_segments()
     remove_dead_ports(int(os.environ["ROS_DOMAIN_ID"]))
-    configure_dds()
+    configure_dds("received")
     with contextlib.ExitStack() as stack:
         graph = Graph(processes.table(robot, policy, sim=True, mode=mode), out / "logs")
         stack.callback(graph.end)

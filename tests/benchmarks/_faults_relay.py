@@ -103,7 +103,7 @@ def main() -> None:
     """Serve until standard input closes."""
     streams = json.loads(sys.argv[1])
     images = any("Image" in stream["type"] for stream in streams)
-    configure_dds(sends_images=images)
+    configure_dds("sent" if images else "none")
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 

@@ -136,7 +136,7 @@ def _report(begins: list[int]) -> None:
 
 def cameras(file: str) -> None:
     """Publish random pictures as the robot's cameras do."""
-    configure_dds(sends_images=True)
+    configure_dds("sent")
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("cameras")
     every = list(load_robot(robot_config(file)).cameras.values())
@@ -154,7 +154,7 @@ def cameras(file: str) -> None:
 
 def viewer(file: str) -> None:
     """Receive the cameras' images as policy_node does."""
-    configure_dds()
+    configure_dds("received")
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("viewer")
     receiver = RawReceiver(node)

@@ -122,13 +122,14 @@ def main() -> None:
     from vla_ros.nodes import transport
 
     if ours:
-        transport.configure_dds(sends_images=role == "publish")
+        images: transport.Images = "sent" if role == "publish" else "received"
+        transport.configure_dds(images)
     import rclpy
 
     rclpy.init()
     node = rclpy.create_node(f"bench_{role}")
     if ours:
-        report = transport.check_dds(sends_images=role == "publish")
+        report = transport.check_dds(images)
         if not report.in_effect:
             raise RuntimeError(report.text)
     result = publish(node, ours) if role == "publish" else subscribe(node, ours)

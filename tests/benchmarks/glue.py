@@ -58,7 +58,7 @@ def run(progress: Progress) -> Bench:
     from vla_ros.nodes.transport import configure_dds
 
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    configure_dds()
+    configure_dds("sent")
     import rclpy
 
     file = robot_config("franka")

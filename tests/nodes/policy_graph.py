@@ -118,7 +118,7 @@ class PolicyGraph:
     """
 
     def __init__(self, robot: Robot, prefix: str = "", clock_ns: Callable[[], int] = time.time_ns) -> None:
-        configure_dds(sends_images=True)
+        configure_dds("sent")
         self.context = rclpy.Context()
         rclpy.init(args=[], context=self.context)
         self.node = rclpy.create_node("driver", context=self.context, namespace=prefix)

@@ -27,6 +27,8 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
 from vla_ros.errors import VlaRosError
+from vla_ros.nodes.output import never_block_on_output
+from vla_ros.nodes.transport import Images, check_dds, clean_stale_segments, configure_dds
 
 # Once one node of a graph is discovered, the others are within this.
 SEEN_S = 0.75
@@ -185,16 +187,15 @@ def same_name_nodes(node: Node) -> list[str]:
     return [f"{count - 1} other node named {node.get_fully_qualified_name()} runs"] if count > 1 else []
 
 
-def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None) -> int:
+def run(
+    make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None, images: Images = "none"
+) -> int:
     """The main of a process. Returns the exit status: 0, or 1 when the node refused to start.
 
-    args: ROS arguments as in sys.argv. The executor has a thread of its own and the main thread only
-    waits, because Python runs signal handlers there. rclpy's own handlers are not installed: they would
-    shut ROS down before the last commands are out.
+    args: ROS arguments as in sys.argv. images: what the node does with some, see `configure_dds`. The
+    executor has a thread of its own and the main thread only waits, because Python runs signal handlers
+    there. rclpy's own handlers are not installed: they would shut ROS down before the last commands are out.
     """
-    from vla_ros.nodes.output import never_block_on_output
-    from vla_ros.nodes.transport import check_dds, clean_stale_segments, configure_dds
-
     never_block_on_output()
     ended = threading.Event()
     signalled = False
@@ -208,13 +209,13 @@ def run(make_node: Callable[[], ManagedNode], args: Sequence[str] | None = None)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     clean_stale_segments()
-    configure_dds()
+    configure_dds(images)
     rclpy.init(args=list(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
     node = None
     try:
         node = make_node()
         node.ended = ended
-        dds = check_dds()
+        dds = check_dds(images)
         (node.get_logger().debug if dds.in_effect else node.get_logger().warning)(dds.text)
         if node.get_parameter("autostart").value:
             for transition in (node.trigger_configure, node.trigger_activate):

@@ -142,7 +142,7 @@ class PolicyNode(ManagedNode):
         self._report.diagnostics.value("policy", self._bundle.manifest.name)
         self._report.diagnostics.value("providers", ", ".join(self._policy.providers))
         self._report.status("inactive")
-        dds = check_dds()
+        dds = check_dds("received")
         log = self.get_logger()
         (log.info if dds.in_effect else log.warning)(dds.text)
 
@@ -379,7 +379,7 @@ class PolicyNode(ManagedNode):
 
 def main() -> None:
     """Entry point of the process."""
-    sys.exit(run(PolicyNode))
+    sys.exit(run(PolicyNode, images="received"))
 
 
 if __name__ == "__main__":

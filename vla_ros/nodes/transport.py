@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 PROFILES = Path(__file__).parent / "dds"
 SHARED_MEMORY = Path("/dev/shm")
@@ -29,9 +29,20 @@ IMAGE_SEGMENT_BYTES = 64 << 20
 SMALL_SEGMENT_BYTES = 1 << 20
 SOCKET_BYTES = 4 << 20
 
+# What a process has to do with images: only those that send or receive some share memory with others.
+Images = Literal["none", "received", "sent"]
+_PROFILE: dict[Images, str] = {
+    "none": "fastdds.xml",
+    "received": "fastdds_receive_images.xml",
+    "sent": "fastdds_send_images.xml",
+}
+_SEGMENT_BYTES: dict[Images, int] = {"none": 0, "received": SMALL_SEGMENT_BYTES, "sent": IMAGE_SEGMENT_BYTES}
+
 # Fast DDS up to 2.14 (Humble, Jazzy) reads the first name only, 3.x (Kilted and newer) the second.
 _FAST_DDS_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 _CYCLONE_VARIABLE = "CYCLONEDDS_URI"
+_RANGE_VARIABLE, _LOCALHOST, _BY_PROFILE = "ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST", "SYSTEM_DEFAULT"
+_LOCALHOST_PROFILE = "fastdds_localhost.xml"
 # malloc.h; the threshold is glibc's upper bound for it on 64 bits.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 32 << 20
@@ -53,23 +64,35 @@ class DdsReport:
     text: str
 
 
-def configure_dds(*, sends_images: bool = False, environment: MutableMapping[str, str] = os.environ) -> None:
+def configure_dds(images: Images = "none", environment: MutableMapping[str, str] = os.environ) -> None:
     """Point the middleware at our profile. Call before `rclpy.init()`.
 
     A profile that the user named is kept; named in only one of Fast DDS's two variables, it is copied to
-    the other, since the wrong one is ignored silently. sends_images: this process publishes images and so
-    needs the 64 MB segment. Also has the process keep freed memory (see `keep_freed_memory`).
+    the other, since the wrong one is ignored silently. images: what this process does with some; without,
+    it shares no memory, and so never waits for one that has died. Also has the process keep freed memory
+    (see `keep_freed_memory`).
     """
+    import rclpy
+
     keep_freed_memory()
+    environment.setdefault(_CYCLONE_VARIABLE, (PROFILES / "cyclonedds.xml").as_uri())
     named = [environment[name] for name in _FAST_DDS_VARIABLES if environment.get(name)]
     users = [name for name in named if not _is_ours(name)]
-    ours = PROFILES / ("fastdds_images.xml" if sends_images else "fastdds.xml")
-    for name in _FAST_DDS_VARIABLES:
-        if users:
+    if users:
+        for name in _FAST_DDS_VARIABLES:
             environment[name] = environment.get(name) or users[0]
-        else:
-            environment[name] = str(ours)
-    environment.setdefault(_CYCLONE_VARIABLE, (PROFILES / "cyclonedds.xml").as_uri())
+        return
+    ours = _PROFILE[images]
+    # A parent may have left the range to its profile.
+    here_only = environment.get(_RANGE_VARIABLE) == _LOCALHOST or any(
+        Path(name).name == _LOCALHOST_PROFILE for name in named
+    )
+    if here_only:
+        by_profile = images == "none" and "fastrtps" in rclpy.get_rmw_implementation_identifier()
+        environment[_RANGE_VARIABLE] = _BY_PROFILE if by_profile else _LOCALHOST
+        ours = _LOCALHOST_PROFILE if by_profile else ours
+    for name in _FAST_DDS_VARIABLES:
+        environment[name] = str(PROFILES / ours)
 
 
 def keep_freed_memory() -> None:
@@ -84,7 +107,7 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 4 * IMAGE_SEGMENT_BYTES)
 
 
-def check_dds(*, sends_images: bool = False) -> DdsReport:
+def check_dds(images: Images = "none") -> DdsReport:
     """See whether the profile took effect. Call after the first node of the process was made.
 
     Fast DDS: this process's own shared-memory segment and UDP sockets are measured. Cyclone DDS shows
@@ -94,7 +117,7 @@ def check_dds(*, sends_images: bool = False) -> DdsReport:
 
     rmw = rclpy.get_rmw_implementation_identifier()
     if "fastrtps" in rmw:
-        return _check_fast_dds(rmw, sends_images)
+        return _check_fast_dds(rmw, images)
     if "cyclone" in rmw:
         uri = os.environ.get(_CYCLONE_VARIABLE, "")
         file = Path(uri.removeprefix("file://"))
@@ -108,13 +131,20 @@ def check_dds(*, sends_images: bool = False) -> DdsReport:
     )
 
 
-def _check_fast_dds(rmw: str, sends_images: bool) -> DdsReport:
+def _check_fast_dds(rmw: str, images: Images) -> DdsReport:
     profile = next((os.environ[name] for name in _FAST_DDS_VARIABLES if os.environ.get(name)), "")
-    wanted = IMAGE_SEGMENT_BYTES if sends_images else SMALL_SEGMENT_BYTES
+    wanted = _SEGMENT_BYTES[images]
     segment = max(own_segments().values(), default=0)
-    if segment >= wanted:
+    if segment >= wanted and (wanted or not segment):
+        shared = f"segment {segment >> 20} MB" if segment else "no shared memory"
+        return DdsReport(rmw, True, f"{rmw}, {shared}, {profile}. {_buffer_advice()}".strip())
+    if not wanted:
+        why = f"that is what your profile {profile} asks for" if profile else "no profile is set"
         return DdsReport(
-            rmw, True, f"{rmw}, segment {segment >> 20} MB, {profile}. {_buffer_advice()}".strip()
+            rmw,
+            False,
+            f"{rmw}: this process shares memory with others ({why}): when one of them is killed it may wait "
+            f"for seconds. Have it use {PROFILES / _PROFILE[images]}",
         )
     where = f"{rmw}: own shared-memory segment is {segment / 2**20:.1f} MB, wanted {wanted >> 20} MB: "
     if not profile:

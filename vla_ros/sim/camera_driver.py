@@ -54,13 +54,13 @@ def main() -> int:
 
 
 def _serve(robot: Robot, world: World, ros_arguments: list[str], report: Callable[..., None]) -> None:
-    transport.configure_dds(sends_images=True)
+    transport.configure_dds("sent")
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
     rclpy.init(args=["camera_driver", *ros_arguments], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node(NODE_NAME, start_parameter_services=False)
-    dds = transport.check_dds(sends_images=True)
+    dds = transport.check_dds("sent")
     (node.get_logger().info if dds.in_effect else node.get_logger().warning)(dds.text)
     try:
         cameras = {name: _Publisher(node, world, name, camera) for name, camera in robot.cameras.items()}
