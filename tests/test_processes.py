@@ -95,6 +95,42 @@ def test_a_killed_child_is_named_with_its_signal(start_process: Starter) -> None
     gone(pids)
 
 
+INTERRUPTIBLE = """
+import os, signal, sys, time
+from pathlib import Path
+from vla_ros.processes import interruptible
+before = signal.getsignal(signal.SIGTERM)
+try:
+    with interruptible():
+        try:
+            print("at work")
+            time.sleep(60)
+        finally:
+            print("cleaning up")
+            while not Path(sys.argv[1]).exists():
+                time.sleep(0.01)
+            print("cleaned up")
+except KeyboardInterrupt:
+    print("interrupted", signal.getsignal(signal.SIGTERM) is before)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_unwinds_and_an_impatient_second_one_leaves_the_clean_up_alone(
+    start_process: Starter, tmp_path: Path, number: int
+) -> None:
+    goes_on = tmp_path / "goes_on"
+    started = start_process([sys.executable, "-c", INTERRUPTIBLE, str(goes_on)], "worker")
+    started.wait_for_text("at work")
+    os.kill(started.pid, number)
+    started.wait_for_text("cleaning up")
+    for each in processes.ENDING:
+        os.kill(started.pid, each)
+    goes_on.touch()
+    assert started.wait() == 0, started.output
+    assert started.lines[-2:] == ["cleaned up", "interrupted True"]
+
+
 RESTARTING = """
 import sys
 from vla_ros import processes

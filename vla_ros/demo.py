@@ -12,13 +12,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -50,10 +48,6 @@ ATTEMPTS = 5
 # The slowest stream (the gripper's, 15 Hz) is heard again within this, after the policy has forgotten it.
 SETTLE_S = 0.2
 LOG_TAIL_LINES = 15
-
-
-class Interrupted(Exception):
-    """SIGTERM or Ctrl-C."""
 
 
 class Graph:
@@ -110,12 +104,12 @@ def run_demo(
     description = load_robot(robot_path)
     out.mkdir(parents=True, exist_ok=True)
     _isolate()
-    with _interruptible():
+    with processes.interruptible():
         try:
             results, start, end = _run_graph(
                 description, str(robot_path), str(bundle), range(seed, seed + episodes), out, console, mode
             )
-        except Interrupted:
+        except KeyboardInterrupt:
             console.print("[yellow]Interrupted; everything that was started has ended.[/]")
             return 130
     summary = summarise(results, start, end, list(description.cameras))
@@ -289,25 +283,6 @@ def _isolate() -> None:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     if os.environ.get("ROS_DISTRO") == "humble":  # older than the discovery range
         os.environ["ROS_LOCALHOST_ONLY"] = "1"
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and a closed terminal raise Interrupted in the main thread, once."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        # The clean-up that follows must not be interrupted by an impatient second Ctrl-C.
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        raise Interrupted
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _seeds(results: Sequence[EpisodeResult]) -> str:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import IO
@@ -26,6 +26,8 @@ PR_SET_PDEATHSIG = 1
 MAX_LINES_WAITING = 10_000
 # A process that ends sooner than this refused to start; another try would end the same way.
 REFUSED_WITHIN_S = 10.0
+# Ctrl-C, being told to end, and the terminal closed.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -125,6 +127,24 @@ def end(children: Sequence[subprocess.Popen[bytes]], grace_s: float = 5.0) -> No
         child.wait()
 
 
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM and a closed terminal raise KeyboardInterrupt like Ctrl-C, so that this program ends what it
+    started; once, as the clean-up must not be interrupted by an impatient second one. For the main thread."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in ENDING:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class Supervisor:
     """Runs a table of processes until one without `restart` ends, or this program is told to stop."""
 
@@ -145,8 +165,7 @@ class Supervisor:
         Must be called from the main thread (it takes over SIGINT and SIGTERM meanwhile). Whatever happens,
         all that was started has ended when it returns.
         """
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        before = {number: signal.signal(number, self._on_signal) for number in ENDING}
         readers: list[threading.Thread] = []
         threading.Thread(target=self._write, daemon=True).start()
         try:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import yaml
@@ -24,6 +22,7 @@ from vla_ros.benchmarks import _faults_list as faults
 from vla_ros.benchmarks._faults_case import NOT, START, Fault, broken, play
 from vla_ros.benchmarks._faults_stage import Stage, Stream, isolate
 from vla_ros.errors import VlaRosError
+from vla_ros.processes import interruptible
 from vla_ros.resources import robot_config
 
 ROBOT = "franka"
@@ -207,19 +206,13 @@ def end(stage: Stage) -> None:
 
 def main() -> None:
     """See the module."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        # The clean-up that follows must not be interrupted by an impatient second one.
-        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(each, signal.SIG_IGN)
-        raise SystemExit(130)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
     name, folder, wanted = sys.argv[1:]
-    isolate()
     try:
-        run_group(name, Path(folder), json.loads(wanted))
+        with interruptible():
+            isolate()
+            run_group(name, Path(folder), json.loads(wanted))
+    except KeyboardInterrupt:
+        sys.exit(130)
     except VlaRosError as error:
         sys.exit(str(error))
 

@@ -18,7 +18,6 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from vla_ros import processes
@@ -39,7 +38,7 @@ def play(progress: Progress, wanted: Mapping[str, Sequence[str] | None]) -> Benc
     folder = Path(tempfile.mkdtemp(prefix="vla_faults_"))
     rows: list[dict[str, Value]] = []
     notes = []
-    with _ended_in_order():
+    with processes.interruptible():
         for group, names in wanted.items():
             with _place(group) as (prefix, environment, refusal):
                 if refusal:
@@ -137,24 +136,3 @@ def _reason(error: OSError | subprocess.CalledProcessError) -> str:
     if isinstance(error, subprocess.CalledProcessError):
         return " ".join(str(error.stderr).split())
     return str(error)
-
-
-@contextlib.contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """SIGTERM and a closed terminal unwind like Ctrl-C, so that namespaces and processes go with them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
