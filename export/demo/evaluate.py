@@ -29,7 +29,7 @@ from vla_ros.export.demo.encoding import VIEWS, shrink, state_vector
 from vla_ros.export.demo.expert import ACTION_SIZE, HORIZON, STEP_S
 from vla_ros.export.demo.text import encode
 from vla_ros.export.demo.tracking import TICK_S, Tracker
-from vla_ros.policy.manifest import GripperRule
+from vla_ros.policy.manifest_outputs import GripperRule
 from vla_ros.robot.channels import gripper_channel, tool_channels
 from vla_ros.sim.task import EVALUATION_SEED_START, TIME_LIMIT, PickTask, draw_scene
 from vla_ros.sim.world import World

@@ -9,7 +9,8 @@ from scipy.spatial.transform import Rotation
 
 from vla_ros.action.decode import decode, due_times, encode, first_rows, gripper_open
 from vla_ros.errors import ContractError, Refused
-from vla_ros.policy.manifest import GripperRule, Manifest
+from vla_ros.policy.manifest import Manifest
+from vla_ros.policy.manifest_outputs import GripperRule
 from vla_ros.robot.channels import gripper_channel, tool_channels
 from vla_ros.robot.config import Robot
 from vla_ros.types import ActionChunk, Observation, RawChunk

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.tiny_bundle import franka_fields
 from vla_ros.action.decode import gripper_open
-from vla_ros.policy.manifest import GripperRule
+from vla_ros.policy.manifest_outputs import GripperRule
 from vla_ros.robot.config import Gripper, Robot
 from vla_ros.robot.drivers import gripper_goal_position
 from vla_ros.robot.states import gripper_width

@@ -21,7 +21,8 @@ from vla_ros.action.rotations import (
     rot6d_to_matrix,
 )
 from vla_ros.errors import ContractError, Refused
-from vla_ros.policy.manifest import ActionSlice, GripperRule, Manifest, Outputs
+from vla_ros.policy.manifest import Manifest
+from vla_ros.policy.manifest_outputs import ActionSlice, GripperRule, Outputs
 from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
 from vla_ros.robot.config import Arm
 from vla_ros.types import ActionChunk, FloatArray, Observation, RawChunk

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 from vla_ros.errors import ContractError
 from vla_ros.policy.bundle import Bundle, Statistics
-from vla_ros.policy.manifest import ActionSlice, ImageInput, Manifest, StateSlice
+from vla_ros.policy.manifest import Manifest
+from vla_ros.policy.manifest_inputs import ImageInput, StateSlice
+from vla_ros.policy.manifest_outputs import ActionSlice
 from vla_ros.policy.ranges import outside
 from vla_ros.robot.config import Arm, Robot
 

@@ -20,7 +20,7 @@ from vla_ros.action.normalise import normalise
 from vla_ros.action.rotations import matrix_to_rot6d, quaternion_to_matrix
 from vla_ros.errors import BundleError, ContractError, Refused
 from vla_ros.policy.bundle import Bundle
-from vla_ros.policy.manifest import ImageInput, StateSlice
+from vla_ros.policy.manifest_inputs import ImageInput, StateSlice
 from vla_ros.robot.config import Robot
 from vla_ros.types import FloatArray, ImageArray, Observation
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vla_ros.policy.manifest import ActionSlice, StateSlice
+from vla_ros.policy.manifest_inputs import StateSlice
+from vla_ros.policy.manifest_outputs import ActionSlice
 from vla_ros.robot.config import Arm, Safety
 from vla_ros.types import FloatArray
 
