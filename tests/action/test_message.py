@@ -67,6 +67,11 @@ def test_refused_by_name(reason) -> None:
     assert caught.value.reason == reason
 
 
+def test_the_first_number_that_is_none_is_named() -> None:
+    with pytest.raises(Refused, match=f"row 5 of the chunk has nan for {CHANNELS[7]}"):
+        from_message(with_value(5, 7, float("nan")), KNOWN)
+
+
 def test_infinity_no_stamp_a_channel_twice_and_half_a_pose_are_refused() -> None:
     cases = {
         "nan": with_value(0, 0, float("-inf")),

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from vla_ros.errors import Refused
 from vla_ros.robot.channels import tool_channels
-from vla_ros.types import ActionChunk
+from vla_ros.types import ActionChunk, FloatArray
 
 NS = 1_000_000_000
 # A quaternion further from unit length than this is a mistake, not rounding.
@@ -80,9 +80,7 @@ def checked_chunk(
         if len(row) != len(names):  # type: ignore[arg-type]
             raise Refused("shape", f"row {k} has {len(row)} values for {len(names)} channels")  # type: ignore[arg-type]
     targets = np.array(rows, dtype=np.float64)
-    if not np.isfinite(targets).all():
-        bad = sorted({names[column] for column in np.nonzero(~np.isfinite(targets))[1].tolist()})
-        raise Refused("nan", f"NaN or infinity in {bad}")
+    check_finite(names, targets)
     after = np.array(after_ns, dtype=np.int64)
     if after[0] < 0 or (after[1:] <= after[:-1]).any():
         raise Refused("order", "time_from_start must start at 0 or later and increase from row to row")
@@ -92,6 +90,14 @@ def checked_chunk(
             raise Refused("rotation", f"a quaternion of length {length.min():.4g} to {length.max():.4g}")
         targets[:, columns] /= length[:, None]
     return ActionChunk(channels=names, targets=targets, due_ns=stamp_ns + after, stamp_ns=stamp_ns)
+
+
+def check_finite(channels: Sequence[str], targets: FloatArray) -> None:
+    """Raises Refused("nan") where a target [H, C] is NaN or infinite."""
+    if not np.isfinite(targets).all():
+        row, column = np.argwhere(~np.isfinite(targets))[0]
+        found = targets[row, column]
+        raise Refused("nan", f"row {row} of the chunk has {found} for {channels[column]}")
 
 
 def orientation_columns(channels: tuple[str, ...]) -> dict[str, list[int]]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from vla_ros.action import message
 from vla_ros.action.schedule import Target
 from vla_ros.errors import Refused
 from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
@@ -46,11 +47,8 @@ def check_channels(robot: Robot, channels: tuple[str, ...]) -> None:
 
 
 def check_finite(chunk: ActionChunk) -> None:
-    """Raises Refused("nan") for a chunk with a number that is not finite, wherever it is."""
-    if not np.isfinite(chunk.targets).all():
-        row, column = np.argwhere(~np.isfinite(chunk.targets))[0]
-        found = chunk.targets[row, column]
-        raise Refused("nan", f"step {row + 1} of the chunk has {found} for {chunk.channels[column]}")
+    """Raises Refused("nan"), as for a chunk in a message: not every one came in one."""
+    message.check_finite(chunk.channels, chunk.targets)
 
 
 def check_times(chunk: ActionChunk, started_ns: int, now_ns: int, acts_ns: int) -> None:
