@@ -32,22 +32,22 @@ SHM_BYTES, DISK_BYTES = 160 << 20, 4 << 20
 CUT_S = 3.0
 
 CAMERAS = [
-    Stream("front", "sensor_msgs/Image", "/front/color/image_raw"),
-    Stream("wrist", "sensor_msgs/Image", "/wrist/color/image_raw"),
+    Stream("front", "sensor_msgs/msg/Image", "/front/color/image_raw"),
+    Stream("wrist", "sensor_msgs/msg/Image", "/wrist/color/image_raw"),
 ]
 JOINTS = [
     Stream(
-        "joints", "sensor_msgs/JointState", "/franka_robot_state_broadcaster/measured_joint_states", False
+        "joints", "sensor_msgs/msg/JointState", "/franka_robot_state_broadcaster/measured_joint_states", False
     ),
-    Stream("fingers", "sensor_msgs/JointState", "/franka_gripper/joint_states"),
+    Stream("fingers", "sensor_msgs/msg/JointState", "/franka_gripper/joint_states"),
 ]
 COMMANDS = Stream(
     "commands",
-    "trajectory_msgs/JointTrajectory",
+    "trajectory_msgs/msg/JointTrajectory",
     "/joint_trajectory_controller/joint_trajectory",
     command=True,
 )
-CLOCK = Stream("clock", "rosgraph_msgs/Clock", "/clock")
+CLOCK = Stream("clock", "rosgraph_msgs/msg/Clock", "/clock")
 
 UDP_ONLY = """<?xml version="1.0" encoding="UTF-8"?>
 <dds xmlns="http://www.eprosima.com"><profiles>

@@ -21,6 +21,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 
 from vla_ros.benchmarks._faults_edit import Edit, Editor
 from vla_ros.nodes.realtime import real_time_thread
+from vla_ros.nodes.topic_types import message_class
 from vla_ros.nodes.transport import configure_dds, polled_subscription, take_all
 
 POLL_S = 0.001
@@ -58,7 +59,7 @@ class Relay:
         self._lock = threading.Lock()
         self._streams: dict[str, tuple[Any, Any, Any, Editor, bool]] = {}
         for stream in streams:
-            kind = message_type(stream["type"])
+            kind = message_class(stream["type"])
             reliability = ReliabilityPolicy.RELIABLE if stream["reliable"] else ReliabilityPolicy.BEST_EFFORT
             # Best effort on the way in reads either kind; the way out is as the driver's own.
             inward = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -89,14 +90,6 @@ class Relay:
                         ready += editor.push(message, now)
                     for message in ready:
                         sink.publish(message)
-
-
-def message_type(name: str) -> Any:
-    """The class of "sensor_msgs/Image"."""
-    import importlib
-
-    package, _, kind = name.partition("/")
-    return getattr(importlib.import_module(f"{package}.msg"), kind)
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 
 from tests.recording.messages import franka, image, joint_state, text
 from tests.support import wait_for
-from vla_ros.nodes.episode_recorder import EpisodeRecorder, message_class
+from vla_ros.nodes.episode_recorder import EpisodeRecorder
+from vla_ros.nodes.topic_types import message_class
 from vla_ros.recording.episode import read_episode
 from vla_ros.recording.topics import COMMAND, PROMPT, TASK, recorded_topics
 

@@ -7,8 +7,6 @@ import os
 import threading
 import time
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
+from vla_ros.nodes.topic_types import message_class
 from vla_ros.nodes.transport import polled_subscription
 from vla_ros.recording.images import image_to_jpeg
 from vla_ros.recording.mcap_file import EpisodeWriter, message_definition, typestore
@@ -138,13 +137,6 @@ def _take_stamped(subscription: Any) -> list[tuple[bytes, int, int]]:
             received = info["received_timestamp"] or time.time_ns()
             taken.append((cdr, received, info["source_timestamp"] or received))
     return taken
-
-
-@lru_cache(maxsize=64)
-def message_class(kind: str) -> type:
-    """The class of `package/msg/Name`."""
-    package, _, name = kind.split("/")
-    return getattr(import_module(f"{package}.msg"), name)  # type: ignore[no-any-return]
 
 
 def _warm_up(topics: tuple[RecordedTopic, ...]) -> None:
