@@ -12,7 +12,7 @@ from rich.progress import track
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from vla_ros.action.normalise import normalise
+from vla_ros.action.normalise import Scaling, normalise
 from vla_ros.export.demo.encoding import COLORS
 from vla_ros.export.demo.model import pixels
 from vla_ros.export.demo.text import PAD_ID, UNKNOWN_ID, encode
@@ -50,6 +50,11 @@ class Statistics:
             rows.std(axis=0, dtype=np.float64),
             high - low >= MIN_RANGE,
         )
+
+    @property
+    def scaling(self) -> Scaling:
+        """As the policy is trained and run: never clipped."""
+        return Scaling(self.q01, self.q99, self.mask, clip=False)
 
     def to_json(self) -> dict[str, list]:
         """OpenVLA's layout."""
@@ -149,8 +154,8 @@ class Demonstrations:
         return Batch(
             images=[i.contiguous(memory_format=torch.channels_last) for i in images],
             tokens=tokens,
-            state=_float(normalise(data["state"], proprio, False)),
-            actions=_float(normalise(data["labels"][each, chosen], action, False)),
+            state=_float(normalise(data["state"], proprio.scaling)),
+            actions=_float(normalise(data["labels"][each, chosen], action.scaling)),
             chosen=torch.from_numpy(chosen.astype(np.int64)),
             pixels=torch.from_numpy(data["pixels"]),
             turns=_float(np.stack([np.sin(4 * yaw), np.cos(4 * yaw)], axis=-1)),

@@ -22,7 +22,7 @@ from rich.progress import track
 from rich.table import Table
 
 from vla_ros.action.decode import gripper_open
-from vla_ros.action.normalise import Quantiles, denormalise, normalise
+from vla_ros.action.normalise import Scaling, denormalise, normalise
 from vla_ros.action.rotations import matrix_to_quaternion, quaternion_to_matrix, rot6d_to_matrix
 from vla_ros.action.schedule import MODES, make_scheduler
 from vla_ros.export.demo.encoding import VIEWS, shrink, state_vector
@@ -53,12 +53,12 @@ Infer = Callable[
 
 @dataclass(frozen=True)
 class Policy:
-    """A network with the statistics of its action and its state."""
+    """A network with the scaling of its action and its state."""
 
     infer: Infer
     tokenizer: Any
-    action: Quantiles
-    proprio: Quantiles
+    action: Scaling
+    proprio: Scaling
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,10 @@ def run(world: World, tracker: Tracker, policy: Policy, seed: int, timing: Timin
             sampled = max(0.0, (now - phase) // GRIPPER_STATE_PERIOD_S * GRIPPER_STATE_PERIOD_S)
             width = widths[min(round((sampled + phase) / TICK_S), len(widths) - 1)]
             images = np.stack([shrink(world.render(camera)) for camera in VIEWS])
-            state = normalise(state_vector(tool, width), policy.proprio, False).astype(np.float32)
+            state = normalise(state_vector(tool, width), policy.proprio).astype(np.float32)
             noise = rng.standard_normal((HORIZON, ACTION_SIZE), dtype=np.float32)
             chunk = policy.infer(images, tokens, state, noise)
-            absolute = to_chunk(denormalise(chunk, policy.action, False), tool, now)
+            absolute = to_chunk(denormalise(chunk, policy.action), tool, now)
             waiting.append((now + timing.delay, absolute))
         while waiting and waiting[0][0] <= now + 1e-9:
             scheduler.add(waiting.pop(0)[1], round(now * 1e9))
@@ -178,7 +178,7 @@ def torch_policy(checkpoint: Path, flow_steps: int) -> Policy:
         )
         return sample(model, keys, values, torch.from_numpy(noise)[None], flow_steps)[0].numpy()
 
-    return Policy(infer, build_tokenizer(), action, proprio)
+    return Policy(infer, build_tokenizer(), action.scaling, proprio.scaling)
 
 
 def bundle_policy(directory: Path) -> Policy:

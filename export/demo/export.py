@@ -123,7 +123,7 @@ def parity_cases(
         shard_index, row = demonstrations.index[number]
         shard = demonstrations.shards[shard_index]
         color = int(shard["colors"][row, shard["target"][row]])
-        state = normalise(shard["state"][row], proprio, False).astype(np.float32)
+        state = normalise(shard["state"][row], proprio.scaling).astype(np.float32)
         inputs: dict[str, NDArray[Any]] = {
             f"image.{view}": shard["images"][row, i][None] for i, view in enumerate(VIEWS)
         }

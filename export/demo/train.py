@@ -107,7 +107,7 @@ def auxiliary_loss(found: Auxiliary, batch: Batch) -> dict[str, Tensor]:
 def step_weights(demonstrations: Demonstrations, action: Statistics) -> Tensor:
     """Weight per chunk step and channel [16, 10]: near steps span less and matter as much."""
     labels = np.concatenate([s["labels"].reshape(-1, 16, 10) for s in demonstrations.shards])
-    spread = normalise(labels, action, False).std(axis=0)
+    spread = normalise(labels, action.scaling).std(axis=0)
     weight = np.clip(1 / np.maximum(spread, 1e-3) / np.median(1 / spread), 0.4, 4.0)
     weight[:, 9] = 1.0
     return torch.from_numpy((weight / weight.mean()).astype(np.float32))
@@ -122,8 +122,8 @@ def check(model: DemoPolicy, held_out: Demonstrations, action: Statistics, propr
     torch.manual_seed(0)
     noise = torch.randn(batch.actions.shape)
     chunk = sample(model, *model.keys_values(context), noise, 8)
-    guess = denormalise(chunk.numpy(), action, False)
-    truth = denormalise(batch.actions.numpy(), action, False)
+    guess = denormalise(chunk.numpy(), action.scaling)
+    truth = denormalise(batch.actions.numpy(), action.scaling)
     error = np.linalg.norm(guess[..., :3] - truth[..., :3], axis=-1) * 1e3
     grip = ((guess[..., 9] > 0.5) == (truth[..., 9] > 0.5)).mean()
     block = (found.block - batch.block).norm(dim=1) * 100

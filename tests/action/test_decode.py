@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import yaml
@@ -8,6 +6,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from vla_ros.action.decode import decode, due_times, encode, first_rows, gripper_open
+from vla_ros.action.normalise import Scaling, unscaled
 from vla_ros.errors import ContractError, Refused
 from vla_ros.policy.manifest import Manifest
 from vla_ros.policy.manifest_outputs import GripperRule
@@ -18,14 +17,7 @@ from vla_ros.types import ActionChunk, Observation, RawChunk
 STAMP = 1_700_000_000_123_456_789
 
 
-@dataclasses.dataclass
-class Quantiles:
-    q01: np.ndarray
-    q99: np.ndarray
-    mask: np.ndarray
-
-
-IDENTITY_STATISTICS = Quantiles(-np.ones(10), np.ones(10), np.zeros(10, bool))
+IDENTITY_STATISTICS = unscaled(10)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +117,7 @@ def test_encode_then_decode_gives_the_same_targets(seed, reference, layout, requ
     )
     span = rng.uniform(0.5, 2, 10)
     low = rng.uniform(-1, 1, 10)
-    statistics = Quantiles(low, low + span, np.array([True] * 9 + [False]))
+    statistics = Scaling(low, low + span, np.array([True] * 9 + [False]), clip=False)
     raw = encode(chunk, {"arm": start}, described, statistics, robot.arms)
     assert raw.values.dtype == np.float32
     back = decode(raw, observation(start), described, statistics, robot.arms)

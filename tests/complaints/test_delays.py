@@ -114,7 +114,7 @@ def test_relative_chunks_that_overlap_are_each_taken_from_their_own_pose(mode: s
         for ms in due_ms:
             turned = (axes.inv() * Rotation.from_quat(pose(ms)[3:])).as_matrix()
             rows.append([*axes.inv().apply(pose(ms)[:3] - origin), *turned[:, 0], *turned[:, 1], 1.0])
-        raw = RawChunk(normalise(rows, bundle.action, clip=False).astype(np.float32))
+        raw = RawChunk(normalise(rows, bundle.action).astype(np.float32))
         seen = Observation({}, {"arm/tcp_pose": pose(observed)}, "", {}, stamp)
         found = decode(raw, seen, bundle.manifest, bundle.action, FRANKA.arms)
         scheduler.add(found, stamp + 150 * MS)

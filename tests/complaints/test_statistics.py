@@ -41,7 +41,7 @@ def test_the_data_set_s_statistics_are_declared_and_never_chosen_on_the_robot(tm
     """There, whoever ran the policy picked the `unnorm_key`, and each one that exists is accepted."""
     bundle = with_statistics(tmp_path / "several", of_another_robot)
     ones = np.ones((1, 10))
-    own = denormalise(ones, bundle.action, bundle.manifest.normalisation.clip_action)
+    own = denormalise(ones, bundle.action)
     assert own[0, 0] == pytest.approx(0.05)
 
     def forget_our_own(content: dict) -> None:

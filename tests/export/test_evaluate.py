@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import pytest
 
-from vla_ros.action.normalise import normalise
+from vla_ros.action.normalise import Scaling, normalise
 from vla_ros.action.rotations import quaternion_to_matrix
 from vla_ros.export.demo.evaluate import Policy, Timing, run, to_chunk, wilson
 from vla_ros.export.demo.expert import plan_chunk, pointing_down
@@ -17,18 +15,7 @@ from vla_ros.sim.offscreen import RenderingUnavailableError
 from vla_ros.sim.task import EVALUATION_SEED_START, draw_scene
 from vla_ros.sim.world import World
 
-
-@dataclass(frozen=True)
-class _Unscaled:
-    size: int
-    q01: np.ndarray = field(init=False)
-    q99: np.ndarray = field(init=False)
-    mask: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "q01", np.full(self.size, -2.0))
-        object.__setattr__(self, "q99", np.full(self.size, 2.0))
-        object.__setattr__(self, "mask", np.arange(self.size) != 9)
+SCALING = Scaling(np.full(10, -2.0), np.full(10, 2.0), np.arange(10) != 9, clip=False)
 
 
 def test_wilson_interval_of_known_cases() -> None:
@@ -56,15 +43,14 @@ def test_a_chunk_becomes_the_targets_it_was_made_from() -> None:
 
 def _oracle(world: World, block: int, offset: float = 0.0) -> Policy:
     """Answers with the expert's chunk for ``block``, moved aside by ``offset`` metres."""
-    unscaled = _Unscaled(10)
 
     def infer(images, tokens, state, noise):
         pose = world.block_pose(block)
         pose[1, 3] += offset
         labels, _ = plan_chunk(world.tcp_pose, world.gripper_width, pose)
-        return normalise(labels, unscaled, False).astype(np.float32)
+        return normalise(labels, SCALING).astype(np.float32)
 
-    return Policy(infer, build_tokenizer(), unscaled, unscaled)
+    return Policy(infer, build_tokenizer(), SCALING, SCALING)
 
 
 @pytest.fixture(scope="module")

@@ -161,7 +161,7 @@ def test_export_reproduces_torch(shards: Path, model: DemoPolicy, tmp_path: Path
     bundle = load_bundle(out)
     assert bundle.manifest.sampler.steps == 4
     assert (out / "README.md").read_text() == "# Card\n"
-    np.testing.assert_allclose(bundle.action.q01, action.q01, rtol=1e-6)
+    np.testing.assert_allclose(bundle.action.low, action.q01, rtol=1e-6)
     policy = OnnxPolicy(bundle, threads=1)
     assert run_parity(bundle, policy).ok
     # The check has teeth: another instruction's chunk is not taken for the recorded one.

@@ -29,9 +29,9 @@ def test_what_was_written_is_read_back(bundle: Path) -> None:
     assert loaded.manifest.name == "tiny"
     assert loaded.manifest.outputs.size == 10
     assert loaded.manifest.inputs.state_size == 10
-    assert loaded.action.q99[0] == 0.05
+    assert loaded.action.high[0] == 0.05
     assert loaded.action.mask.tolist() == [True] * 9 + [False]
-    assert not loaded.proprio.q01.flags.writeable
+    assert not loaded.proprio.low.flags.writeable
     assert loaded.path("prefix.onnx").is_file()
 
 
@@ -166,7 +166,7 @@ def test_a_file_is_copied_into_the_bundle(tmp_path: Path) -> None:
     assert written.path("prefix.onnx").read_bytes() == source.read_bytes()
     assert "README.md" in written.manifest.sha256
     again = write_bundle(tmp_path / "out", fields, {**files, "prefix.onnx": written.path("prefix.onnx")})
-    assert np.array_equal(again.action.q01, written.action.q01)
+    assert np.array_equal(again.action.low, written.action.low)
 
 
 def test_a_wrong_manifest_is_not_left_behind(tmp_path: Path) -> None:

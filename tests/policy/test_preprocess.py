@@ -143,7 +143,7 @@ def test_the_whole_input(bundle: Bundle) -> None:
     assert inputs["tokens"].tolist() == [[2, 3, 4, 12, 6] + [0] * 11]
     rotation = Rotation.from_quat(seen.state["arm/tcp_pose"][3:]).as_matrix()
     si = np.concatenate([[0.4, 0.1, 0.3], rotation[:, 0], rotation[:, 1], [0.08]])
-    low, high = bundle.proprio.q01, bundle.proprio.q99
+    low, high = bundle.proprio.low, bundle.proprio.high
     assert inputs["state"].dtype == np.float32
     assert inputs["state"][0] == pytest.approx(2 * (si - low) / (high - low) - 1, abs=1e-6)
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vla_ros.action.normalise import Quantiles, denormalise, normalise
+from vla_ros.action.normalise import Scaling, denormalise, normalise
 from vla_ros.action.rotations import (
     matrix_to_quaternion,
     matrix_to_rot6d,
@@ -35,13 +35,13 @@ def decode(
     raw: RawChunk,
     observation: Observation,
     manifest: Manifest,
-    statistics: Quantiles,
+    scaling: Scaling,
     arms: Mapping[str, Arm],
     speed: float = 1.0,
 ) -> ActionChunk:
     """Absolute targets of every arm that the policy moves.
 
-    raw: [horizon, K] normalised. statistics: of the action, width K. arms: the robot's, in the order of
+    raw: [horizon, K] normalised. scaling: of the action, width K. arms: the robot's, in the order of
     its YAML; the manifest's arm roles are matched to them in order. speed: see `due_times`.
     Raises Refused: "shape", "nan", "rotation" (a degenerate rot6d), "incomplete" (no tool pose in the
     observation), and ContractError where the manifest asks for something the robot has not.
@@ -53,7 +53,7 @@ def decode(
     if not np.all(np.isfinite(raw.values)):
         bad = sorted(set(np.nonzero(~np.isfinite(raw.values))[1].tolist()))
         raise Refused("nan", f"the network returned NaN or infinity in action columns {bad}")
-    values = denormalise(raw.values, statistics, manifest.normalisation.clip_action)
+    values = denormalise(raw.values, scaling)
     channels: list[str] = []
     targets: list[FloatArray] = []
     for name, arm, parts in _by_arm(manifest, arms):
@@ -72,7 +72,7 @@ def encode(
     chunk: ActionChunk,
     tool_poses: Mapping[str, ArrayLike],
     manifest: Manifest,
-    statistics: Quantiles,
+    scaling: Scaling,
     arms: Mapping[str, Arm],
 ) -> RawChunk:
     """The inverse of `decode`, with grippers at 0 or 1.
@@ -102,8 +102,7 @@ def encode(
                 else:
                     relative = frame.T @ quaternion_to_matrix(pose[:, 3:])
                     values[:, columns] = matrix_to_rot6d(relative, part.rot6d or "columns")
-    clip = manifest.normalisation.clip_action
-    return RawChunk(values=normalise(values, statistics, clip).astype(np.float32))
+    return RawChunk(values=normalise(values, scaling).astype(np.float32))
 
 
 def due_times(stamp_ns: int, outputs: Outputs, speed: float = 1.0) -> NDArray[np.int64]:

@@ -1,69 +1,131 @@
-"""q01/q99 normalisation to [-1, 1], both ways (the rule of OpenVLA and RoboVLMs).
+"""Normalised values to SI ones and back: q01/q99, min/max, mean/std and per-step statistics.
 
-Only entries whose `mask` is true are scaled; the others pass through. Whether to clip is the bundle's
-choice and never made here: projects differ, so it is an argument.
+Every rule met is the same line through two points per entry: `low` becomes -1 and `high` becomes 1.
+
+    q01_q99   low = q01, high = q99          min_max   low = min, high = max
+    mean_std  low = mean - std, high = mean + std, which is (x - mean) / std
+
+What a file of statistics makes of these, and each project's own additions (epsilon, what an entry that never
+varied becomes), is decided where the file is read (`vla_ros.policy.statistics`); nothing here is chosen.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vla_ros.errors import Refused
 from vla_ros.types import FloatArray
 
-
-class Quantiles(Protocol):
-    """Statistics of one vector: q01, q99 float64 [N] with q01 < q99 where `mask` (bool [N]) is true."""
-
-    @property
-    def q01(self) -> FloatArray:
-        """The 1 % quantile."""
-        ...
-
-    @property
-    def q99(self) -> FloatArray:
-        """The 99 % quantile."""
-        ...
-
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """True where the value is scaled."""
-        ...
+# From here on a binary entry is 1 (StarVLA: `normalized_actions[:, 6] < 0.5` becomes 0, the rest 1).
+BINARY_THRESHOLD = 0.5
 
 
-def normalise(values: ArrayLike, statistics: Quantiles, clip: bool) -> FloatArray:
-    """SI values [..., N] to normalised ones: 2 (x - q01) / (q99 - q01) - 1 where the mask is true.
+@dataclass(frozen=True)
+class Scaling:
+    """How one vector of N entries is normalised.
 
-    clip: limit the scaled entries to [-1, 1]. Raises ValueError when the last axis is not N wide.
+    low, high: float64 [N], or [H, N] with a row for each step of a chunk: the SI values that become -1 and 1.
+        NaN where nothing is known of an entry that is not scaled.
+    mask: bool [N], False where the value passes through as it is.
+    clip: limit scaled entries to [-1, 1], in both directions.
+    constant: what a scaled entry with low == high (it never varied in training) becomes; such an entry is
+        always denormalised to `low`. None: there is no such entry.
+    binary: bool [N] or None: entries whose normalised value counts as 0 below `BINARY_THRESHOLD` and as 1
+        from there on, before it is denormalised.
+
+    Raises ValueError where these do not fit one another. The arrays are made read-only.
     """
-    x, low, span, mask = _prepared(values, statistics)
-    scaled = 2.0 * (x - low) / span - 1.0
-    if clip:
+
+    low: FloatArray
+    high: FloatArray
+    mask: NDArray[np.bool_]
+    clip: bool
+    constant: float | None = None
+    binary: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        low, high = (np.array(values, dtype=np.float64) for values in (self.low, self.high))
+        masks = [np.array(mask) for mask in (self.mask, self.binary) if mask is not None]
+        if low.ndim not in (1, 2) or any(mask.shape != low.shape[-1:] for mask in masks):
+            raise ValueError(
+                f"low has shape {low.shape}, the masks {[mask.shape for mask in masks]}; expected [N] or "
+                f"[H, N], and [N]"
+            )
+        if low.shape != high.shape:
+            raise ValueError(f"low and high have shapes {low.shape} and {high.shape}")
+        if any(mask.dtype != np.bool_ for mask in masks):
+            raise ValueError(f"mask: found {[str(mask.dtype) for mask in masks]}, expected true or false")
+        mask = masks[0]
+        unknown = mask & ~(np.isfinite(low) & np.isfinite(high))
+        if unknown.any():
+            raise ValueError(f"not finite at {_places(unknown)}")
+        wrong = mask & ((high < low) if self.constant is not None else (high <= low))
+        if wrong.any():
+            raise ValueError(f"high is not above low at {_places(wrong)}")
+        for name, array in zip(("low", "high", "mask", "binary"), (low, high, *masks), strict=False):
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
+    @property
+    def width(self) -> int:
+        """N."""
+        return len(self.mask)
+
+    @cached_property
+    def _line(self) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+        """(low, high - low, where an entry never varied), with 0 and 1 where nothing is scaled."""
+        low, high = np.where(self.mask, self.low, 0.0), np.where(self.mask, self.high, 1.0)
+        return low, high - low, high == low
+
+
+def unscaled(width: int) -> Scaling:
+    """A scaling that leaves all of `width` entries as they are."""
+    unknown = np.full(width, np.nan)
+    return Scaling(unknown, unknown, np.zeros(width, bool), clip=False)
+
+
+def normalise(values: ArrayLike, scaling: Scaling) -> FloatArray:
+    """SI values [..., N] ([..., H, N] per step) to normalised ones: 2 (x - low) / (high - low) - 1.
+
+    Raises ValueError for another shape, Refused("nan") for NaN or infinity.
+    """
+    x = _checked(values, scaling)
+    low, span, constant = scaling._line
+    scaled = 2.0 * (x - low) / np.where(constant, 1.0, span) - 1.0
+    if scaling.constant is not None:
+        scaled = np.where(constant, scaling.constant, scaled)
+    if scaling.clip:
         scaled = np.clip(scaled, -1.0, 1.0)
-    return np.where(mask, scaled, x)
+    return np.where(scaling.mask, scaled, x)
 
 
-def denormalise(values: ArrayLike, statistics: Quantiles, clip: bool) -> FloatArray:
-    """Normalised values [..., N] to SI ones: q01 + (x + 1) / 2 (q99 - q01) where the mask is true.
+def denormalise(values: ArrayLike, scaling: Scaling) -> FloatArray:
+    """Normalised values [..., N] ([..., H, N] per step) to SI ones: low + (x + 1) / 2 (high - low).
 
-    clip: limit the normalised entries to [-1, 1] first. Raises ValueError when the last axis is not N wide.
+    Raises ValueError for another shape, Refused("nan") for NaN or infinity.
     """
-    x, low, span, mask = _prepared(values, statistics)
-    scaled = np.clip(x, -1.0, 1.0) if clip else x
-    return np.where(mask, low + (scaled + 1.0) * 0.5 * span, x)
+    x = _checked(values, scaling)
+    low, span, _ = scaling._line
+    if scaling.binary is not None:
+        x = np.where(scaling.binary, x >= BINARY_THRESHOLD, x)
+    scaled = np.clip(x, -1.0, 1.0) if scaling.clip else x
+    return np.where(scaling.mask, low + (scaled + 1.0) * 0.5 * span, x)
 
 
-def _prepared(
-    values: ArrayLike, statistics: Quantiles
-) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.bool_]]:
+def _checked(values: ArrayLike, scaling: Scaling) -> FloatArray:
     x = np.asarray(values, dtype=np.float64)
-    mask = np.asarray(statistics.mask, dtype=bool)
-    if x.ndim == 0 or x.shape[-1] != len(mask):
-        raise ValueError(f"values of shape {x.shape} do not fit statistics of width {len(mask)}")
-    low = np.asarray(statistics.q01, dtype=np.float64)
-    span = np.asarray(statistics.q99, dtype=np.float64) - low
-    if np.any(mask & ~(span > 0)):
-        raise ValueError(f"q99 is not above q01 at {np.flatnonzero(mask & ~(span > 0)).tolist()}")
-    return x, low, np.where(mask, span, 1.0), mask
+    shape = scaling.low.shape
+    if x.shape[-len(shape) :] != shape:
+        raise ValueError(f"values of shape {x.shape} do not fit statistics of shape {shape}")
+    if not np.isfinite(x).all():
+        raise Refused("nan", f"NaN or infinity at {_places(~np.isfinite(x))} of the values to be scaled")
+    return x
+
+
+def _places(wrong: NDArray[np.bool_]) -> list[int]:
+    """The entries of the last axis at which `wrong` is true anywhere."""
+    return sorted(set(np.nonzero(wrong)[-1].tolist()))

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from vla_ros.action.normalise import Scaling
 from vla_ros.errors import BundleError
 from vla_ros.policy.manifest import SCHEMA_VERSION, Manifest
 
@@ -32,26 +32,14 @@ COPY_AGAIN = "copy or export the bundle again"
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """Quantiles of one vector over the training data, in SI units.
-
-    q01, q99: float64 [N]; mask: bool [N], False where the value passes through unnormalised.
-    """
-
-    q01: NDArray[np.float64]
-    q99: NDArray[np.float64]
-    mask: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
 class Bundle:
-    """A verified bundle. `action` and `proprio` are the statistics of the manifest's normalisation key,
+    """A verified bundle. `action` and `proprio` are the scalings of the manifest's normalisation key,
     of the widths that its outputs and inputs declare."""
 
     directory: Path
     manifest: Manifest
-    action: Statistics
-    proprio: Statistics
+    action: Scaling
+    proprio: Scaling
 
     def path(self, name: str) -> Path:
         """The absolute path of a file that the manifest names."""
@@ -69,16 +57,18 @@ def load_bundle(path: str | Path) -> Bundle:
     manifest = _read_manifest(directory / MANIFEST)
     _check_files(directory, manifest)
     file = directory / manifest.normalisation.file
-    statistics = _read_statistics(file, manifest.normalisation.key)
-    widths = {"action": manifest.outputs.size, "proprio": manifest.inputs.state_size}
-    for group, width in widths.items():
-        found = len(statistics[group].q01)
-        if found != width:
+    clip = manifest.normalisation.clip_action, manifest.normalisation.clip_state
+    action, proprio = _read_statistics(file, manifest.normalisation.key, *clip)
+    for group, scaling, width in (
+        ("action", action, manifest.outputs.size),
+        ("proprio", proprio, manifest.inputs.state_size),
+    ):
+        if scaling.width != width:
             raise BundleError(
-                f"{file}: {manifest.normalisation.key}.{group} has {found} values, but {MANIFEST} declares "
-                f"{width}; {COPY_AGAIN}"
+                f"{file}: {manifest.normalisation.key}.{group} has {scaling.width} values, but {MANIFEST} "
+                f"declares {width}; {COPY_AGAIN}"
             )
-    return Bundle(directory.resolve(), manifest, statistics["action"], statistics["proprio"])
+    return Bundle(directory.resolve(), manifest, action, proprio)
 
 
 def write_bundle(
@@ -204,7 +194,7 @@ def _check_files(directory: Path, manifest: Manifest) -> None:
             )
 
 
-def _read_statistics(file: Path, key: str) -> dict[str, Statistics]:
+def _read_statistics(file: Path, key: str, clip_action: bool, clip_state: bool) -> tuple[Scaling, Scaling]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -212,10 +202,13 @@ def _read_statistics(file: Path, key: str) -> dict[str, Statistics]:
     if not isinstance(content, dict) or key not in content:
         found = sorted(content) if isinstance(content, dict) else type(content).__name__
         raise BundleError(f"{file}: no key '{key}' (normalisation.key in {MANIFEST}); found {found}")
-    return {group: _statistics(file, key, content[key], group) for group in ("action", "proprio")}
+    entry = content[key]
+    return _scaling(file, key, entry, "action", clip_action), _scaling(
+        file, key, entry, "proprio", clip_state
+    )
 
 
-def _statistics(file: Path, key: str, entry: Any, group: str) -> Statistics:
+def _scaling(file: Path, key: str, entry: Any, group: str, clip: bool) -> Scaling:
     where = f"{file}: {key}.{group}"
     try:
         part = entry[group]
@@ -239,6 +232,4 @@ def _statistics(file: Path, key: str, entry: Any, group: str) -> Statistics:
             f"{where}: index {index}: q99 {q99[index]} is not above q01 {q01[index]}, so it cannot be "
             f"normalised; set its mask to false or export again"
         )
-    for array in (q01, q99, mask):
-        array.setflags(write=False)
-    return Statistics(q01, q99, mask)
+    return Scaling(q01, q99, mask, clip)

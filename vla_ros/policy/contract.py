@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from vla_ros.action.normalise import Scaling
 from vla_ros.errors import ContractError
-from vla_ros.policy.bundle import Bundle, Statistics
+from vla_ros.policy.bundle import Bundle
 from vla_ros.policy.manifest import Manifest
 from vla_ros.policy.manifest_inputs import ImageInput, StateSlice
 from vla_ros.policy.manifest_outputs import ActionSlice
@@ -147,7 +148,7 @@ def _actions(bundle: Bundle, robot: Robot) -> Iterator[ContractLine]:
 def _slices(
     kind: str,
     parts: Sequence[StateSlice | ActionSlice],
-    statistics: Statistics,
+    scaling: Scaling,
     manifest: Manifest,
     robot: Robot,
 ) -> Iterator[ContractLine]:
@@ -158,7 +159,7 @@ def _slices(
         begin += part.size
         pair = _paired(manifest, robot, part.arm)
         if line.ok and pair is not None:
-            wrong = outside(part, statistics.q01[columns], statistics.q99[columns], pair[1], robot.safety)
+            wrong = outside(part, scaling.low[columns], scaling.high[columns], pair[1], robot.safety)
             if wrong:
                 fix = (
                     f"policy '{manifest.name}': {manifest.normalisation.file}: {line.what}: {wrong}: "

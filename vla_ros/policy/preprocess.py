@@ -198,8 +198,7 @@ class Preprocessor:
         inputs = self._bundle.manifest.inputs
         parts = [state_signal(part, self._arms[part.arm], observation) for part in inputs.state]
         vector = np.concatenate(parts) if parts else np.zeros(0)
-        clip = self._bundle.manifest.normalisation.clip_state
-        return normalise(vector, self._bundle.proprio, clip).astype(np.float32)[None]
+        return normalise(vector, self._bundle.proprio).astype(np.float32)[None]
 
     def __call__(self, observation: Observation, each: Each = map) -> dict[str, NDArray[Any]]:
         """The graph's inputs. `each`: how to go through the jobs, `map` or a parallel one.

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from vla_ros.action.decode import due_times, encode
 from vla_ros.action.interpolate import Curve, columns_of
 from vla_ros.action.latency import Latency
-from vla_ros.action.normalise import Quantiles
+from vla_ros.action.normalise import Scaling
 from vla_ros.policy.manifest import Manifest
 from vla_ros.robot.config import Arm
 from vla_ros.types import ActionChunk, Observation
@@ -53,9 +53,9 @@ class Continuation:
     of the last ones counts, so that rarely a row moves that was already due.
     """
 
-    def __init__(self, manifest: Manifest, statistics: Quantiles, arms: Mapping[str, Arm]) -> None:
-        """statistics, arms: as for `decode`."""
-        self._manifest, self._statistics, self._arms = manifest, statistics, arms
+    def __init__(self, manifest: Manifest, scaling: Scaling, arms: Mapping[str, Arm]) -> None:
+        """scaling, arms: as for `decode`."""
+        self._manifest, self._scaling, self._arms = manifest, scaling, arms
         self._previous: ActionChunk | None = None
         self.latency = Latency()
 
@@ -84,7 +84,7 @@ class Continuation:
             poses,
             latency_ns,
             self._manifest,
-            self._statistics,
+            self._scaling,
             self._arms,
             speed,
         )
@@ -96,7 +96,7 @@ def make_guidance(
     tool_poses: Mapping[str, ArrayLike],
     latency_ns: int,
     manifest: Manifest,
-    statistics: Quantiles,
+    scaling: Scaling,
     arms: Mapping[str, Arm],
     speed: float = 1.0,
 ) -> Guidance | None:
@@ -104,7 +104,7 @@ def make_guidance(
 
     previous: what the policy decoded last, whole, absolute. tool_poses: {arm: pose [7] at the new
     observation}, for the arms whose tool the policy moves. latency_ns: from the observation's stamp until the
-    new chunk acts. statistics, arms, speed: as for `decode`.
+    new chunk acts. scaling, arms, speed: as for `decode`.
     None when nothing is left, or when `previous` is not from before the observation (the clock was set back).
     """
     due = due_times(stamp_ns, manifest.outputs, speed)
@@ -121,7 +121,7 @@ def make_guidance(
         due_ns=due,
         stamp_ns=stamp_ns,
     )
-    target = encode(rows, tool_poses, manifest, statistics, arms).values
+    target = encode(rows, tool_poses, manifest, scaling, arms).values
     # The row that is being approached when the chunk arrives is frozen too: the way to it has begun.
     frozen = min(int(np.searchsorted(due, stamp_ns + latency_ns)) + 1, overlap)
     return Guidance(target, soft_weights(len(due), frozen, overlap), frozen)
