@@ -217,7 +217,7 @@ class _Hand:
 
     def want(self, width: float | None) -> None:
         """As `vla_ros.nodes.gripper_client` does."""
-        action = self._twin.gripper.action
+        action = self._twin.gripper_action
         if width is None or (self._sent is not None and abs(width - self._sent) <= action.min_change_m):
             return
         self._sent = width

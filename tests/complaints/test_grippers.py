@@ -10,7 +10,7 @@ from tests.tiny_bundle import franka_fields
 from vla_ros.action.decode import gripper_open
 from vla_ros.policy.manifest_outputs import GripperRule
 from vla_ros.robot.config import Gripper, Robot
-from vla_ros.robot.drivers import gripper_goal_position
+from vla_ros.robot.grippers import command_for
 from vla_ros.robot.states import gripper_width
 
 FRANKA = Robot.model_validate(franka_fields())
@@ -27,16 +27,24 @@ def gripper(**changes) -> Gripper:
 @pytest.mark.complaint("openpi 360", "openpi 405")
 @given(
     wanted=st.floats(0.0, 0.08),
-    form=st.sampled_from([("finger", ["left", "right"]), ("width", ["only"])]),
+    # What one finger of the driver is sent and says when closed and open, and how many fingers it names.
+    form=st.sampled_from(
+        [
+            ([0.0, 0.04], None, 2),
+            ([0.0, 0.08], None, 1),
+            ([0.0, 0.8], [0.0, 0.8], 1),
+            ([3.0, 0.0], [3.0, 0.0], 1),
+        ]
+    ),
 )
 def test_the_width_that_is_commanded_is_the_width_that_is_seen(wanted: float, form) -> None:
     """There, observation and action went through two scalings that are not each other's inverse, and the
     gripper opened and closed for ever."""
-    kind, joints = form
-    one = gripper(position_is=kind, joints=joints)
-    goal = gripper_goal_position(one, wanted)
-    # Each finger goes to the goal's position, whatever the driver calls it, and is reported by its joint.
-    seen = gripper_width(one, joints, [goal] * len(joints))
+    commands, reads, fingers = form
+    joints = [f"finger{index}" for index in range(fingers)]
+    one = gripper(commands=commands, reads=reads, joints=joints)
+    # Each finger goes to what is commanded, whatever the driver calls it, and is reported by its joint.
+    seen = gripper_width(one, joints, [command_for(one, wanted)] * fingers)
     assert seen == pytest.approx(wanted, abs=1e-12)
 
 

@@ -135,7 +135,7 @@ class ControlGraph:
         )
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 20)
         self.connect_driver()
-        assert arm.gripper is not None
+        assert arm.gripper is not None and arm.gripper.action is not None
         self._server = ActionServer(node, GripperCommand, arm.gripper.action.action, self._on_goal)
 
     def connect_driver(self) -> None:

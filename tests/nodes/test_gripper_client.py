@@ -23,7 +23,7 @@ GRIPPER = Gripper.model_validate(
         "width": [0.0, 0.08],
         "speed": 0.1,
         "action": {"action": "/gripper", "max_effort": 30.0, "min_change_m": 0.005},
-        "position_is": "finger",
+        "commands": [0.0, 0.04],
     }
 )
 
@@ -35,7 +35,7 @@ class Bench:
         self.node = rclpy.create_node("client", context=self.context)
         self.server_node = rclpy.create_node("server", context=self.context)
         self.diagnostics = DiagnosticsPublisher(self.node)
-        self.client = GripperClient(self.node, "arm", GRIPPER, self.diagnostics)
+        self.client = GripperClient(self.node, "arm", GRIPPER, GRIPPER.action, self.diagnostics)
         self.goals: list[tuple[float, float]] = []
         self.outcome = "succeed"
         # One thread each, as in control_node: with several for one client rclpy may handle an answer before

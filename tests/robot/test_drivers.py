@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from vla_ros.errors import Refused
-from vla_ros.robot.config import Arm, Gripper
-from vla_ros.robot.drivers import LATE_NS, SETTLE_NS, driver_for, gripper_goal_position
+from vla_ros.robot.config import Arm
+from vla_ros.robot.drivers import LATE_NS, SETTLE_NS, driver_for
 from vla_ros.robot.load import load_robot
 from vla_ros.robot.spline import coefficients, position
 from vla_ros.safety.limits import JointLimiter
@@ -261,18 +261,3 @@ def test_cartesian_pose_refuses_a_bad_pose() -> None:
         with pytest.raises(Refused) as caught:
             driver.message(STILL, wrong, STAMP)
         assert caught.value.reason == reason
-
-
-def test_franka_gripper_is_sent_one_fingers_travel() -> None:
-    """franka_gripper doubles the goal's position and aborts beyond the hand's width."""
-    gripper = FRANKA.gripper
-    assert gripper is not None
-    assert gripper_goal_position(gripper, 0.06) == pytest.approx(0.03)
-    assert 2 * gripper_goal_position(gripper, 0.0801) <= 0.08
-    assert gripper_goal_position(gripper, -0.001) == 0.0
-    whole: Gripper = gripper.model_copy(update={"position_is": "width"})
-    assert gripper_goal_position(whole, 0.06) == pytest.approx(0.06)
-    for bad in (math.nan, math.inf):
-        with pytest.raises(Refused) as caught:
-            gripper_goal_position(gripper, bad)
-        assert caught.value.reason == "nan"

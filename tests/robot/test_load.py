@@ -61,8 +61,9 @@ def test_franka_loads() -> None:
     assert robot.arms["arm"].joints[6] == "fr3_joint7"
     assert robot.arms["arm"].limits.position[5] == (0.566, 4.495)
     assert robot.arms["arm"].states.reliability == "best_effort"
-    assert robot.arms["arm"].gripper is not None
-    assert robot.arms["arm"].gripper.action.min_change_m == 0.002
+    gripper = robot.arms["arm"].gripper
+    assert gripper is not None and gripper.action is not None
+    assert gripper.action.min_change_m == 0.002
 
 
 def test_every_shipped_robot_loads() -> None:
@@ -79,7 +80,8 @@ def test_unknown_key(folder: Path) -> None:
     text = changed("max_age_ms: 50\n", "max_age_ms: 50\n      max_age: 50\n")
     assert refusal(folder, text) == [
         f"franka.yaml:{line_of(text, 'max_age: 50')}: arms.arm.states.max_age: found the unknown key "
-        "'max_age'; expected one of topic, rate_hz, max_age_ms, reliability; did you mean 'max_age_ms'?"
+        "'max_age'; expected one of topic, rate_hz, max_age_ms, reliability, stamps; did you mean "
+        "'max_age_ms'?"
     ]
 
 
@@ -90,7 +92,8 @@ def test_misspelled_key_is_named_with_the_missing_one(folder: Path) -> None:
         f"franka.yaml:{arm}: arms.arm.base_frame: found nothing; expected text; add base_frame: to arms.arm",
         f"franka.yaml:{line_of(text, 'base_fram:')}: arms.arm.base_fram: found the unknown key 'base_fram'; "
         "expected one of urdf, robot_description, base_pose, base_frame, tool_frame, joints, home, limits, "
-        "states, driver, drivers, link_radius, actuation_latency_ms, gripper; did you mean 'base_frame'?",
+        "states, driver, drivers, published_pose, link_radius, actuation_latency_ms, gripper; "
+        "did you mean 'base_frame'?",
     ]
 
 
@@ -312,9 +315,9 @@ def test_urdf_that_is_none(folder: Path) -> None:
         ("name: franka", "name: !!python/name:os.system a", "name: found 'a' of YAML type"),
         ("schema_version: 1", "schema_version: 2", "schema_version: found 2; expected 1; write 1"),
         (
-            "position_is: finger",
-            "position_is: fingers",
-            "arms.arm.gripper.position_is: found 'fingers'; expected one",
+            "commands: [0.0, 0.04]",
+            "commands: [0.0, wide]",
+            "arms.arm.gripper.commands[1]: found 'wide'; expected a number from -100000 to 100000 in the",
         ),
     ],
 )

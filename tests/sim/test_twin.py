@@ -109,15 +109,6 @@ def test_gripper_refuses_widths_it_does_not_have(width: float) -> None:
         twin().command_gripper(width, 30.0)
 
 
-def test_finger_and_width_positions() -> None:
-    subject = twin()
-    assert subject.gripper_width_of(0.04) == pytest.approx(0.08)
-    assert subject.gripper_position_of(0.08) == pytest.approx(0.04)
-    whole = twin(changed(arms__arm__gripper__position_is="width"))
-    assert whole.gripper_width_of(0.04) == pytest.approx(0.04)
-    assert whole.gripper_position_of(0.08) == pytest.approx(0.08)
-
-
 def test_task_time_starts_with_the_first_command() -> None:
     subject = twin()
     now, _ = run(subject, 0, 500)

@@ -54,7 +54,9 @@ class ArmTopics:
         self.command_topic = node.resolve_topic_name(driver.topic)
         self._publisher = node.create_publisher(driver.message_type, driver.topic, 10)
         self._states = polled_subscription(node, JointState, arm.states.topic, _state_qos(arm.states))
-        self._gripper = GripperClient(node, name, arm.gripper, diagnostics) if arm.gripper else None
+        self._gripper: GripperClient | None = None
+        if arm.gripper is not None and arm.gripper.action is not None:
+            self._gripper = GripperClient(node, name, arm.gripper, arm.gripper.action, diagnostics)
 
     def destroy(self) -> None:
         """Release the topics."""

@@ -11,8 +11,8 @@ from rclpy.node import Node
 
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
-from vla_ros.robot.config import Gripper
-from vla_ros.robot.drivers import gripper_goal_position
+from vla_ros.robot.config import Gripper, GripperActionDriver
+from vla_ros.robot.grippers import command_for
 
 RETRY_S = 0.5
 
@@ -25,7 +25,14 @@ class GripperClient:
     `gripper.<arm>.`; a goal that a newer one took over has not failed.
     """
 
-    def __init__(self, node: Node, arm: str, gripper: Gripper, diagnostics: DiagnosticsPublisher) -> None:
+    def __init__(
+        self,
+        node: Node,
+        arm: str,
+        gripper: Gripper,
+        driver: GripperActionDriver,
+        diagnostics: DiagnosticsPublisher,
+    ) -> None:
         try:
             from control_msgs.action import GripperCommand
         except ImportError as error:
@@ -37,9 +44,10 @@ class GripperClient:
         self._node = node
         self._arm = arm
         self._gripper = gripper
+        self._driver = driver
         self._diagnostics = diagnostics
         self._goal_type = GripperCommand.Goal
-        self._client = ActionClient(node, GripperCommand, gripper.action.action)
+        self._client = ActionClient(node, GripperCommand, driver.action)
         self._wanted: float | None = None
         self._sent: float | None = None
         self._resting = False
@@ -72,21 +80,21 @@ class GripperClient:
 
     def _differs(self) -> bool:
         wanted, sent = self._wanted, self._sent
-        return wanted is not None and (sent is None or abs(wanted - sent) > self._gripper.action.min_change_m)
+        return wanted is not None and (sent is None or abs(wanted - sent) > self._driver.min_change_m)
 
     def _send(self) -> None:
         wanted = self._wanted
         if self._resting or wanted is None or not self._differs():
             return
         if not self._client.server_is_ready():
-            self._diagnostics.value(f"gripper.{self._arm}", f"no server {self._gripper.action.action}")
+            self._diagnostics.value(f"gripper.{self._arm}", f"no server {self._driver.action}")
             self._node.get_logger().warning(
-                f"no gripper action server {self._gripper.action.action}", throttle_duration_sec=10.0
+                f"no gripper action server {self._driver.action}", throttle_duration_sec=10.0
             )
             return
         goal = self._goal_type()
-        goal.command.position = gripper_goal_position(self._gripper, wanted)
-        goal.command.max_effort = self._gripper.action.max_effort
+        goal.command.position = command_for(self._gripper, wanted)
+        goal.command.max_effort = self._driver.max_effort
         self._sent = wanted
         self._newest += 1
         number = self._newest

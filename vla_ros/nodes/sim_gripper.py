@@ -11,6 +11,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from vla_ros.errors import VlaRosError
+from vla_ros.robot.grippers import command_for, width_commanded
 from vla_ros.sim.twin import GripperOutcome, Twin
 
 _PERIOD_S = 0.02
@@ -44,7 +45,7 @@ class GripperServer:
         self._server = ActionServer(
             node,
             GripperCommand,
-            twin.gripper.action.action,
+            twin.gripper_action.action,
             execute_callback=self._never,
             handle_accepted_callback=self._accepted,
             cancel_callback=lambda _: CancelResponse.ACCEPT,
@@ -79,8 +80,8 @@ class GripperServer:
             self._end(self._goal, ServerGoalHandle.abort, self._width(), stalled=False, reached=False)
         self._goal = goal
         command = goal.request.command
-        width = self._twin.gripper_width_of(command.position)
-        effort = command.max_effort or self._twin.gripper.action.max_effort
+        width = width_commanded(self._twin.gripper, command.position)
+        effort = command.max_effort or self._twin.gripper_action.max_effort
 
         def begin() -> None:
             self._followed = goal
@@ -98,7 +99,7 @@ class GripperServer:
             self._timer.cancel()
         elif goal.is_cancel_requested:
             width = self._width()
-            effort = self._twin.gripper.action.max_effort
+            effort = self._twin.gripper_action.max_effort
             self._in_physics(lambda: self._twin.command_gripper(width, effort))
             self._over(goal, ServerGoalHandle.canceled, width, stalled=False, reached=False)
         elif ended is not None and ended[0] is goal:
@@ -129,7 +130,7 @@ class GripperServer:
         stalled: bool,
         reached: bool,
     ) -> None:
-        position = self._twin.gripper_position_of(width)
+        position = command_for(self._twin.gripper, width)
 
         def execute(handle: ServerGoalHandle) -> Any:
             verdict(handle)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from vla_ros.errors import KinematicsError
 from vla_ros.robot.config import Arm, Box, Camera, Robot, Stream
+from vla_ros.robot.driver_checks import (
+    driver_problems,
+    gripper_description_problems,
+    gripper_problems,
+    mount_problems,
+)
 from vla_ros.robot.geometry import Geometry
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.urdf import MOVABLE, Description, parse_urdf
+from vla_ros.robot.words import advice, quoted
 from vla_ros.robot.yaml_lines import KeyPath, Problem
 from vla_ros.types import FloatArray
 
@@ -28,6 +33,7 @@ def consistency_problems(robot: Robot) -> list[Problem]:
     topics: dict[str, str] = {}
     for name, camera in robot.cameras.items():
         problems += _stream_problems(("cameras", name), camera)
+        problems += mount_problems(("cameras", name), camera, robot)
         first = topics.setdefault(camera.topic, name)
         if first != name:
             problems.append(
@@ -64,6 +70,8 @@ def description_problems(robot: Robot, name: str, xml: str, source: str) -> list
         return [Problem((*at, "urdf"), f"a URDF that cannot be used ({error})", "a URDF", "correct the file")]
     problems = [*_joint_problems(at, arm, urdf, source), *_frame_problems(at, arm, urdf, source)]
     problems = problems or list(_chain_problems(at, arm, urdf))
+    if arm.gripper is not None:
+        problems += gripper_description_problems((*at, "gripper"), arm.gripper, urdf, source)
     if problems:
         return problems
     problems = list(_limit_problems(at, arm, urdf))
@@ -123,17 +131,6 @@ def distance_problems(robot: Robot, kinematics: Mapping[str, Kinematics]) -> lis
     return problems
 
 
-def quoted(names: Iterable[str]) -> str:
-    """'a', 'b', 'c'."""
-    return ", ".join(f"'{name}'" for name in names)
-
-
-def advice(wrong: str, right: Iterable[str], otherwise: str) -> str:
-    """`did you mean 'x'?` when a name is close to the wrong one, else `otherwise`."""
-    close = difflib.get_close_matches(wrong, list(right), n=1)
-    return f"did you mean '{close[0]}'?" if close else otherwise
-
-
 def _arm_problems(at: KeyPath, arm: Arm) -> Iterator[Problem]:
     count = len(arm.joints)
     limits = arm.limits
@@ -166,29 +163,13 @@ def _arm_problems(at: KeyPath, arm: Arm) -> Iterator[Problem]:
                 f"a value within limits.position[{index}] = [{low}, {high}] rad",
                 "correct home or the limit",
             )
-    if getattr(arm.drivers, arm.driver) is None:
-        chosen = [name for name in type(arm.drivers).model_fields if getattr(arm.drivers, name) is not None]
-        yield Problem(
-            (*at, "driver"),
-            f"'{arm.driver}', which has no entry under drivers",
-            f"one of {quoted(chosen)}" if chosen else "an entry under drivers",
-            f"add {arm.driver}: under drivers" + (" or choose another" if chosen else ""),
-        )
+    yield from driver_problems(at, arm)
     yield from _stream_problems((*at, "states"), arm.states)
     gripper = arm.gripper
     if gripper is not None:
         yield from _stream_problems((*at, "gripper", "states"), gripper.states)
         yield from _repeated((*at, "gripper", "joints"), gripper.joints)
-        low, high = gripper.width
-        if low >= high:
-            yield Problem((*at, "gripper", "width"), f"[{low}, {high}]", "closed before open", "swap the two")
-        elif gripper.action.min_change_m >= high - low:
-            yield Problem(
-                (*at, "gripper", "action", "min_change_m"),
-                f"{gripper.action.min_change_m} m",
-                f"less than the travel of {high - low:.4g} m",
-                "write a smaller one",
-            )
+        yield from gripper_problems((*at, "gripper"), arm.driver, gripper)
 
 
 def _box_problems(at: KeyPath, box: Box) -> Iterator[Problem]:
@@ -239,11 +220,8 @@ def _stream_problems(at: KeyPath, stream: Stream | Camera) -> Iterator[Problem]:
 
 
 def _joint_problems(at: KeyPath, arm: Arm, urdf: Description, source: str) -> Iterator[Problem]:
-    named = [((*at, "joints", index), name) for index, name in enumerate(arm.joints)]
-    if arm.gripper is not None:
-        named += [((*at, "gripper", "joints", index), name) for index, name in enumerate(arm.gripper.joints)]
-    for path, name in named:
-        joint = urdf.joints.get(name)
+    for index, name in enumerate(arm.joints):
+        joint, path = urdf.joints.get(name), (*at, "joints", index)
         if joint is None:
             yield Problem(
                 path,
@@ -327,31 +305,5 @@ def _limit_problems(at: KeyPath, arm: Arm, urdf: Description) -> Iterator[Proble
                 (*at, "limits", "velocity", index),
                 f"{velocity} for {name}",
                 f"at most the URDF's {joint.velocity:g}",
-                "lower it",
-            )
-    gripper = arm.gripper
-    if gripper is not None:
-        travel = sum(urdf.joints[name].upper for name in gripper.joints)
-        if math.isfinite(travel) and gripper.width[1] > travel + _ROUNDING:
-            yield Problem(
-                (*at, "gripper", "width", 1),
-                f"{gripper.width[1]} m",
-                f"at most {travel:g} m, the sum of the URDF's upper limits of {quoted(gripper.joints)}",
-                "lower it",
-            )
-        speed = sum(urdf.joints[name].velocity for name in gripper.joints)
-        if gripper.speed > speed + _ROUNDING:
-            yield Problem(
-                (*at, "gripper", "speed"),
-                f"{gripper.speed} m/s",
-                f"at most {speed:g} m/s, the sum of the URDF's velocities of {quoted(gripper.joints)}",
-                "lower it",
-            )
-        effort = min(urdf.joints[name].effort for name in gripper.joints)
-        if gripper.action.max_effort > effort + _ROUNDING:
-            yield Problem(
-                (*at, "gripper", "action", "max_effort"),
-                f"{gripper.action.max_effort} N",
-                f"at most the URDF's effort of {quoted(gripper.joints)}, {effort:g} N",
                 "lower it",
             )

@@ -41,6 +41,10 @@ Rate = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False, json_schema_
 Seconds = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, json_schema_extra=_unit("s"))]
 Milliseconds = Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False, json_schema_extra=_unit("ms"))]
 Pixels = Annotated[int, Field(gt=0, le=16_384, json_schema_extra=_unit("pixels"))]
+# Of whatever the driver counts in: m, rad, motor units.
+DriverUnits = Annotated[
+    float, Field(ge=-100_000, le=100_000, allow_inf_nan=False, json_schema_extra=_unit("the driver's unit"))
+]
 Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[
     str,
@@ -66,13 +70,15 @@ class Stream(Model):
     """A topic that must keep coming.
 
     rate_hz: what the driver publishes; max_age_ms: older than this it is stale and no observation is
-    made (and, for joint states, the arm is brought to a hold).
+    made (and, for joint states, the arm is brought to a hold). stamps: `arrival` for joint states of a driver
+    whose header stamps are not on the ROS clock (Piper's are its SDK's): they count from when they arrive.
     """
 
     topic: Topic
     rate_hz: Rate
     max_age_ms: Milliseconds
     reliability: Literal["reliable", "best_effort"] = "reliable"
+    stamps: Literal["header", "arrival"] = "header"
 
 
 class JointLimits(Model):
@@ -109,10 +115,58 @@ class CartesianPoseDriver(Model):
     frame: Text
 
 
+class InterbotixDriver(Model):
+    """interbotix_xs_sdk: interbotix_xs_msgs/JointGroupCommand for the group `group` on `topic`.
+
+    torque_service (.../torque_enable) and modes_service (.../set_operating_modes), where given, are called
+    before the first command: the group's motors are switched on, and set to positions without a profile of
+    their own. (The motors let go of the arm while their mode is changed: leave it out where xs_sdk's own
+    mode file says `position` with a velocity profile of 0, as ALOHA's does.)
+    """
+
+    topic: Topic
+    group: Text = "arm"
+    torque_service: Topic | None = None
+    modes_service: Topic | None = None
+
+
+class Enable(Model):
+    """What lets an AgileX Piper move: std_msgs/Bool true on `topic`, or the piper_msgs/Enable service
+    `service`, which says whether it worked. Exactly one of them. Either closes the gripper."""
+
+    topic: Topic | None = None
+    service: Topic | None = None
+
+
+class PiperJointDriver(Model):
+    """Piper_ros: sensor_msgs/JointState on `topic`; speed_percent: of the speed its motors may have."""
+
+    topic: Topic
+    speed_percent: Annotated[int, Field(ge=1, le=100, json_schema_extra=_unit("%"))]
+    enable: Enable | None = None
+
+
+class PiperPoseDriver(Model):
+    """Piper_ros: piper_msgs/PosCmd on `topic`, whole millimetres at half the motors' speed."""
+
+    topic: Topic
+    enable: Enable | None = None
+
+
+class CobotMagicDriver(Model):
+    """Cobot Magic: sensor_msgs/JointState on `topic`, which the puppet arm follows."""
+
+    topic: Topic
+
+
 class Drivers(Model):
     joint_trajectory: JointTrajectoryDriver | None = None
     joint_position: JointPositionDriver | None = None
     cartesian_pose: CartesianPoseDriver | None = None
+    interbotix: InterbotixDriver | None = None
+    piper_joint: PiperJointDriver | None = None
+    piper_pose: PiperPoseDriver | None = None
+    cobot_magic: CobotMagicDriver | None = None
 
 
 class GripperActionDriver(Model):
@@ -124,17 +178,53 @@ class GripperActionDriver(Model):
     min_change_m: Distance = 0.002
 
 
+class GripperInterbotixDriver(Model):
+    """interbotix_xs_sdk: interbotix_xs_msgs/JointSingleCommand for the motor `name` on `topic`."""
+
+    topic: Topic
+    name: Text = "gripper"
+
+
+class GripperWithArm(Model):
+    """In the arm's own message, as its joint `joint`, with `effort` in the driver's unit where it takes one
+    (Piper: 0.5 to 3 N)."""
+
+    joint: Text
+    effort: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
+
+
 class Gripper(Model):
-    """A parallel gripper. Its width (m) is the sum of the positions of `joints` (Franka publishes half
-    the width per finger). `position_is`: what GripperCommand.position means to this driver: the whole
-    width or one finger's travel. `speed`: how fast the width may change, m/s."""
+    """A parallel gripper, by its opening width in m.
+
+    width: closed and open. reads: what the positions of `joints` in `states` sum up to when closed and open,
+    in the driver's own unit; as `width` where not given (Franka publishes half the width per finger).
+    commands: what the driver is sent for closed and open; as `width` where not given. In between, all three
+    go together in straight lines, and reads and commands may fall while the width grows.
+
+    speed: how fast the width may change, m/s. Exactly one of `action`, `interbotix` and `with_arm` says how
+    it is commanded.
+    """
 
     joints: Annotated[list[Text], Field(min_length=1)]
     states: Stream
     width: tuple[Width, Width]
+    reads: tuple[DriverUnits, DriverUnits] | None = None
+    commands: tuple[DriverUnits, DriverUnits] | None = None
     speed: Speed
-    action: GripperActionDriver
-    position_is: Literal["width", "finger"] = "width"
+    action: GripperActionDriver | None = None
+    interbotix: GripperInterbotixDriver | None = None
+    with_arm: GripperWithArm | None = None
+
+
+class PublishedPose(Model):
+    """Where a driver publishes its tool's pose, for `vla robot check` to compare with the kinematics.
+
+    type: geometry_msgs Pose, PoseStamped, or Cobot Magic's PoseStamped with roll, pitch, yaw (rad, fixed
+    axes) in orientation.x, y, z and the gripper in w.
+    """
+
+    topic: Topic
+    type: Literal["pose", "pose_stamped", "pose_stamped_rpy"]
 
 
 class BasePose(Model):
@@ -164,13 +254,31 @@ class Arm(Model):
     home: list[Angle]
     limits: JointLimits
     states: Stream
-    driver: Literal["joint_trajectory", "joint_position", "cartesian_pose"]
+    driver: Literal[
+        "joint_trajectory",
+        "joint_position",
+        "cartesian_pose",
+        "interbotix",
+        "piper_joint",
+        "piper_pose",
+        "cobot_magic",
+    ]
     drivers: Drivers
+    published_pose: PublishedPose | None = None
     link_radius: Distance | None = None
     actuation_latency_ms: Annotated[
         float, Field(ge=0, le=1000, allow_inf_nan=False, json_schema_extra=_unit("ms"))
     ] = 0.0
     gripper: Gripper | None = None
+
+
+class Mount(Model):
+    """Where a camera's optical frame (x right, y down, z forward) lies: m, and roll, pitch, yaw in rad about
+    fixed axes, in the tool frame of `arm`, or in the robot's common frame without one."""
+
+    arm: Name | None = None
+    position: tuple[Coordinate, Coordinate, Coordinate]
+    rpy: tuple[Angle, Angle, Angle] = (0.0, 0.0, 0.0)
 
 
 class Camera(Model):
@@ -183,6 +291,7 @@ class Camera(Model):
     height: Pixels
     rate_hz: Rate
     max_age_ms: Milliseconds
+    mount: Mount | None = None
 
 
 class Box(Model):

@@ -15,7 +15,7 @@ import numpy as np
 
 from vla_ros.action.rotations import matrix_to_quaternion
 from vla_ros.errors import Refused
-from vla_ros.robot.config import Arm, Gripper
+from vla_ros.robot.config import Arm
 from vla_ros.robot.spline import coefficients, state
 from vla_ros.types import FloatArray, Motion
 
@@ -55,19 +55,6 @@ class Driver(Protocol):
 def driver_for(arm: Arm) -> Driver:
     """The driver that the arm's YAML chooses. Raises ImportError without the ROS message packages."""
     return _DRIVERS[arm.driver](arm)
-
-
-def gripper_goal_position(gripper: Gripper, width: float) -> float:
-    """GripperCommand.position (m) for an opening width (m), which is first brought into the YAML's range.
-
-    Drivers abort a goal beyond their range (franka_gripper does), while a policy may well ask for a
-    hair more than open. Raises Refused "nan".
-    """
-    if not np.isfinite(width):
-        raise Refused("nan", f"gripper width is {width}")
-    low, high = gripper.width
-    inside = min(max(float(width), low), high)
-    return inside / len(gripper.joints) if gripper.position_is == "finger" else inside
 
 
 class JointTrajectory:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vla_ros.errors import Refused
 from vla_ros.robot.config import Gripper
+from vla_ros.robot.grippers import width_read
 from vla_ros.types import FloatArray
 
 
@@ -40,8 +41,8 @@ def positions_by_name(names: Sequence[str], positions: Sequence[float], wanted: 
 
 
 def gripper_width(gripper: Gripper, names: Sequence[str], positions: Sequence[float]) -> float:
-    """Opening width in m: the sum of the positions of the gripper's joints.
+    """Opening width in m, out of the sum of the positions of the gripper's joints.
 
     Raises Refused as `positions_by_name`.
     """
-    return float(positions_by_name(names, positions, gripper.joints).sum())
+    return width_read(gripper, float(positions_by_name(names, positions, gripper.joints).sum()))

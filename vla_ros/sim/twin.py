@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_ros.errors import ConfigError
-from vla_ros.robot.config import Arm, Gripper, Robot
+from vla_ros.robot.config import Arm, Gripper, GripperActionDriver, Robot
+from vla_ros.robot.grippers import reading_at
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.sim import world as simulated
 from vla_ros.sim.camera_process import SnapshotFormat
@@ -44,7 +45,7 @@ class Twin:
 
     def __init__(self, robot: Robot, urdf_xml: str, seed: int) -> None:
         self.arm_name, self.arm = only_arm(robot)
-        self.gripper = _only_gripper(self.arm_name, self.arm)
+        self.gripper, self.gripper_action = _only_gripper(self.arm_name, self.arm)
         _check_cameras(robot)
         self.world = World()
         self._snapshots = SnapshotFormat(self.world)
@@ -99,14 +100,6 @@ class Twin:
         else:
             self.task_text = {"timeout": "failure: time-out"}.get(outcome, outcome)
 
-    def gripper_width_of(self, position: float) -> float:
-        """Opening width in m of a GripperCommand's `position`."""
-        return position * len(self.gripper.joints) if self.gripper.position_is == "finger" else position
-
-    def gripper_position_of(self, width: float) -> float:
-        """A GripperCommand's `position` of an opening width in m."""
-        return width / len(self.gripper.joints) if self.gripper.position_is == "finger" else width
-
     def command_gripper(self, width: float, max_effort: float) -> None:
         """Begin a gripper goal (replacing the last); width in m, effort in N.
 
@@ -143,9 +136,9 @@ class Twin:
         return self._snapshots.pack(stamp_ns)
 
     def finger_positions(self) -> FloatArray:
-        """Float64, m, one per gripper joint: the driver publishes equal shares of the width."""
+        """Float64, one per gripper joint, in the driver's unit: it publishes equal shares of the width."""
         count = len(self.gripper.joints)
-        return np.full(count, self.world.gripper_width / count)
+        return np.full(count, reading_at(self.gripper, self.world.gripper_width) / count)
 
 
 def only_arm(robot: Robot) -> tuple[str, Arm]:
@@ -155,16 +148,20 @@ def only_arm(robot: Robot) -> tuple[str, Arm]:
     return next(iter(robot.arms.items()))
 
 
-def _only_gripper(name: str, arm: Arm) -> Gripper:
+def _only_gripper(name: str, arm: Arm) -> tuple[Gripper, GripperActionDriver]:
     if arm.gripper is None:
         raise ConfigError(f"arms.{name}.gripper: not there; the twin's arm has a parallel gripper")
+    if arm.gripper.action is None:
+        raise ConfigError(
+            f"arms.{name}.gripper: no action; the twin's gripper is a GripperCommand action"
+        )
     low, high = arm.gripper.width
     if low < -1e-6 or high > simulated.GRIPPER_MAX_WIDTH + 1e-6:
         raise ConfigError(
             f"arms.{name}.gripper.width: [{low}, {high}] m; the twin's opens "
             f"[0, {simulated.GRIPPER_MAX_WIDTH}]"
         )
-    return arm.gripper
+    return arm.gripper, arm.gripper.action
 
 
 def _check_cameras(robot: Robot) -> None:
