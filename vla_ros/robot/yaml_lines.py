@@ -10,6 +10,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -20,6 +21,9 @@ Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?|[-+]?\.[0-9]+([eE][-+]?[0-9]+)?")
 _MOST_VALUES = 100_000
+_DEEPEST = 50
+# The C parser, ten times faster, comes with every wheel and distribution package of PyYAML.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -27,7 +31,7 @@ _TAG = "tag:yaml.org,2002:"
 class Problem:
     """One mistake: where, what was found, what was expected, what to do about it.
 
-    line: where it is, if not where `path` is first set.
+    line: where it is, if not where `path` is first set; file: that line's, if not the document's own.
     """
 
     path: KeyPath
@@ -35,6 +39,7 @@ class Problem:
     expected: str
     do: str
     line: int | None = None
+    file: Path | None = None
 
 
 @dataclass
@@ -42,34 +47,41 @@ class Document:
     """A file's content as plain values.
 
     lines: {path of a key or list item: line, from 1}; `()` is the whole file. written: {path of a
-    scalar: its text in the file}. Values that are themselves problems are None in `data`.
+    scalar: its text in the file}. files: {path: the file it came from, if not `file`}. Values that are
+    themselves problems are None in `data`.
     """
 
     file: Path
     data: Plain = None
     lines: dict[KeyPath, int] = field(default_factory=dict)
     written: dict[KeyPath, str] = field(default_factory=dict)
+    files: dict[KeyPath, Path] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
-    def line(self, path: KeyPath) -> int:
-        """Line of `path`, or of the nearest thing around it that is in the file."""
+    def where(self, path: KeyPath) -> tuple[Path, int]:
+        """File and line of `path`, or of the nearest thing around it that is in a file."""
         while path not in self.lines and path:
             path = path[:-1]
-        return self.lines.get(path, 1)
+        return self.files.get(path, self.file), self.lines.get(path, 1)
 
     def raise_problems(self, problems: list[Problem]) -> None:
-        """Raise ConfigError with one line `file:line: key: found X; expected Y; do Z` each, if any."""
+        """Raise ConfigError with a line per problem, in the order of the file; do nothing without any."""
         if problems:
-            ordered = sorted(problems, key=lambda problem: problem.line or self.line(problem.path))
+            ordered = sorted(problems, key=self._place)
             raise ConfigError("\n".join(self.describe(problem) for problem in ordered))
 
     def describe(self, problem: Problem) -> str:
         """The problem as one line of text."""
+        _, file, line = self._place(problem)
         where = key_text(problem.path) or "(file)"
-        return (
-            f"{self.file}:{problem.line or self.line(problem.path)}: {where}: found {problem.found}; "
-            f"expected {problem.expected}; {problem.do}"
-        )
+        return f"{file}:{line}: {where}: found {problem.found}; expected {problem.expected}; {problem.do}"
+
+    def _place(self, problem: Problem) -> tuple[bool, Path, int]:
+        """What orders problems, with file and line: this document's own file comes first."""
+        file, line = self.where(problem.path)
+        if problem.line is not None:
+            file, line = problem.file or self.file, problem.line
+        return file != self.file, file, line
 
 
 def key_text(path: KeyPath) -> str:
@@ -96,7 +108,8 @@ def read_yaml(file: Path) -> Document:
         ) from None
     document = Document(file)
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_deep(file, text)
+        root = yaml.compose(text, Loader=_LOADER)
         if root is None:
             raise ConfigError(f"{file}:1: (file): found nothing; expected a block of keys; fill the file")
         document.lines[()] = root.start_mark.line + 1
@@ -113,11 +126,22 @@ def read_yaml(file: Path) -> Document:
         raise ConfigError(
             f"{file}:1: (file): found broken YAML ({what}); expected YAML; correct it"
         ) from None
-    except RecursionError:
-        raise ConfigError(
-            f"{file}:1: (file): found brackets nested too deeply; expected a robot YAML; correct it"
-        ) from None
     return document
+
+
+def _refuse_deep(file: Path, text: str) -> None:
+    """Raise ConfigError before `compose`, which recurses in C, meets what is nested too deeply for it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST:
+            raise ConfigError(
+                f"{file}:{event.start_mark.line + 1}: (file): found brackets nested too deeply; expected a "
+                "robot YAML; correct it"
+            )
 
 
 class _Walk:
