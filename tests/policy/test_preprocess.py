@@ -14,7 +14,8 @@ from tests.tiny_bundle import franka_fields, image_input, manifest_fields, write
 from vla_ros.errors import BundleError, ContractError, Refused
 from vla_ros.policy.bundle import Bundle, write_bundle
 from vla_ros.policy.manifest_inputs import ImageInput
-from vla_ros.policy.preprocess import KERNELS, Preprocessor, fitted_size, image_to_input, read_tokenizer
+from vla_ros.policy.preprocess import KERNELS, Preprocessor, fitted_size, image_to_input
+from vla_ros.policy.prompt import read_tokenizer
 from vla_ros.robot.config import Robot
 from vla_ros.types import Observation
 

@@ -19,6 +19,8 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from vla_ros.nodes.transport import RawReceiver, polled_subscription, take_latest
 from vla_ros.observation.assemble import Forward, assemble, newest_stamp
 from vla_ros.observation.buffers import MS, ObservationBuffers
+from vla_ros.observation.history import Window, assemble_window
+from vla_ros.policy.manifest_inputs import History
 from vla_ros.robot.config import Robot
 from vla_ros.types import Observation
 
@@ -45,9 +47,10 @@ class PolicyInputs:
     fresh: set whenever an image has come.
     """
 
-    def __init__(self, node: Node, robot: Robot, cameras: Sequence[str]) -> None:
-        self._node, self._robot = node, robot
-        self._buffers = ObservationBuffers(robot, cameras)
+    def __init__(self, node: Node, robot: Robot, cameras: Sequence[str], history: History | None) -> None:
+        """cameras, history: what the policy looks at."""
+        self._node, self._robot, self._history = node, robot, history
+        self._buffers = ObservationBuffers(robot, cameras, history.past_s if history else 0.0)
         self._lock = threading.Lock()
         self.fresh = threading.Event()
         self._ended = threading.Event()
@@ -98,11 +101,13 @@ class PolicyInputs:
             self._buffers.reset()
 
     def observe(
-        self, prompt: str, kinematics: Mapping[str, Forward], last_ns: int, after_ns: int
-    ) -> Observation | None:
+        self, prompt: str, kinematics: Mapping[str, Forward], last_ns: int, after_ns: int, since_ns: int
+    ) -> tuple[Observation, Window | None] | None:
         """The newest observation; None while none is newer than `last_ns` and at least as new as `after_ns`.
+        With it the window that it is the last of, where the policy looks at its history.
 
-        last_ns: stamp of the one used last. Raises Refused as `assemble` does.
+        last_ns: stamp of the one used last; since_ns: when the episode began, of which the history is.
+        Raises Refused as `assemble` and `assemble_window` do.
         """
         self._poll_joints()
         with self._lock:
@@ -111,7 +116,12 @@ class PolicyInputs:
             # A stamp ahead of the clock is from before the clock was set back: not to be waited for.
             if stamp_ns < after_ns or stamp_ns <= last_ns <= now_ns:
                 return None
-            return assemble(self._buffers, self._robot, now_ns, prompt, kinematics)
+            if self._history is None:
+                return assemble(self._buffers, self._robot, now_ns, prompt, kinematics), None
+            window = assemble_window(
+                self._buffers, self._robot, now_ns, prompt, kinematics, self._history, since_ns
+            )
+            return window.observations[-1], window
 
     def report(self) -> InputReport:
         """What came in so far, and how late."""

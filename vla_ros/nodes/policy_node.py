@@ -33,6 +33,8 @@ from vla_ros.nodes.qos import LATCHED
 from vla_ros.nodes.realtime import SWITCH_INTERVAL_S, collect_young
 from vla_ros.nodes.transport import check_dds
 from vla_ros.nodes.two_hands import TwoHands
+from vla_ros.observation.history import Window
+from vla_ros.observation.proprioception import with_predicted_state
 from vla_ros.policy.bundle import load_bundle
 from vla_ros.policy.contract import require
 from vla_ros.policy.onnx_backend import PROVIDERS, OnnxPolicy, Provider
@@ -137,7 +139,9 @@ class PolicyNode(ManagedNode):
             self.create_subscription(String, "vla/prompt", self._on_prompt, LATCHED),
             self.create_subscription(String, "vla/control_source", self._on_source, LATCHED),
         ]
-        self._inputs = PolicyInputs(self, self._robot, self._preprocessor.cameras)
+        self._inputs = PolicyInputs(
+            self, self._robot, self._preprocessor.cameras, self._bundle.manifest.inputs.window
+        )
         self._report = PolicyReport(self, self._refresh)
         self._report.diagnostics.value("policy", self._bundle.manifest.name)
         self._report.diagnostics.value("providers", ", ".join(self._policy.providers))
@@ -236,7 +240,7 @@ class PolicyNode(ManagedNode):
     def _check_prompt(self, prompt: str) -> None:
         """Raise Refused when the policy cannot take it."""
         if self._preprocessor is not None:
-            self._preprocessor.tokens(prompt)
+            self._preprocessor.check_prompt(prompt)
 
     def _set_prompt(self, prompt: str) -> None:
         with self._wanted_lock:
@@ -273,7 +277,7 @@ class PolicyNode(ManagedNode):
         """Infer while started, when the trigger says so. Nothing ends this thread but deactivation."""
         assert self._policy is not None and self._report is not None and self._inputs is not None
         trigger = Trigger()
-        last_epoch, last_ns = -1, 0
+        last_epoch, last_ns, since_ns = -1, 0, 0
         while not self._halt.is_set():
             with self._wanted_lock:
                 running, epoch, prompt, pace = self._running, self._epoch, self._prompt, self._pace
@@ -289,7 +293,7 @@ class PolicyNode(ManagedNode):
                 self._policy.reset()
                 trigger.reset()
                 self._continuation.forget()
-                last_epoch, last_ns = epoch, 0
+                last_epoch, last_ns, since_ns = epoch, 0, self._now_ns()
             wait_ns = trigger.wait_ns(pace, time.monotonic_ns(), self._now_ns())
             if wait_ns > 0:
                 self._wake.wait(min(wait_ns / NS, WAIT_S))
@@ -299,13 +303,13 @@ class PolicyNode(ManagedNode):
                 self._inputs.fresh.clear()
                 after_ns = trigger.observe_after_ns(pace, self._now_ns())
                 begin = time.perf_counter()
-                observation = self._inputs.observe(prompt, self._kinematics, last_ns, after_ns)
-                if observation is None:
+                seen = self._inputs.observe(prompt, self._kinematics, last_ns, after_ns, since_ns)
+                if seen is None:
                     self._inputs.fresh.wait(FRESH_S)
                     continue
                 trigger.begun(pace, time.monotonic_ns())
-                last_ns = observation.stamp_ns
-                chunk, glue_s = self._infer(observation, pace, begin)
+                last_ns = seen[0].stamp_ns
+                chunk, glue_s = self._infer(*seen, pace, begin)
                 self._publish(epoch, chunk, pace, trigger, glue_s)
             except Refused as error:
                 self._report.refused(error)
@@ -316,14 +320,19 @@ class PolicyNode(ManagedNode):
                 self._report.refused(failure, traceback.format_exc())
                 self._halt.wait(RETRY_S)
 
-    def _infer(self, observation: Observation, pace: Pace, begin: float) -> tuple[ActionChunk, float]:
+    def _infer(
+        self, observation: Observation, window: Window | None, pace: Pace, begin: float
+    ) -> tuple[ActionChunk, float]:
         """The policy's chunk, whole, and the seconds spent beside the network.
 
-        begin: when observing began, of time.perf_counter.
+        window: the history, where the policy sees one. begin: when observing began, of time.perf_counter.
         """
         assert self._policy is not None and self._preprocessor is not None and self._report is not None
         aligned = time.perf_counter()
-        inputs = self._preprocessor(observation, self._two_hands)
+        shown = observation
+        if self._bundle.manifest.inputs.proprioception == "last_prediction":
+            shown = with_predicted_state(observation, self._continuation.previous)
+        inputs = self._preprocessor(shown, self._two_hands, window)
         guidance = None
         if pace.mode == "rtc" and self._policy.rtc != "none":
             guidance = self._continuation.guidance(observation, pace.speed)

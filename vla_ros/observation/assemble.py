@@ -50,7 +50,20 @@ def assemble(
     apart than observation.max_skew_ms), "undecodable", "changed_size", and what `ObservationBuffers` noted
     on arrival ("changed_encoding", "missing_joint", ...).
     """
-    stamp_ns = newest_stamp(buffers, now_ns)
+    return observation_at(buffers, robot, newest_stamp(buffers, now_ns), prompt, kinematics)
+
+
+def observation_at(
+    buffers: ObservationBuffers,
+    robot: Robot,
+    stamp_ns: int,
+    prompt: str,
+    kinematics: Mapping[str, Forward],
+) -> Observation:
+    """The observation of the time `stamp_ns`, present or past, from what the buffers hold of it.
+
+    Raises Refused as `assemble` does, but for what concerns the newest samples.
+    """
     skew_ns = round(robot.observation.max_skew_ms * MS)
     images: dict[str, ImageArray] = {}
     stamps: dict[str, int] = {}

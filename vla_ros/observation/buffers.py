@@ -172,18 +172,19 @@ class ObservationBuffers:
     a stream is said by `check`, when an observation is wanted.
     """
 
-    def __init__(self, robot: Robot, cameras: Sequence[str]) -> None:
-        """`cameras`: the robot's cameras that the policy looks at."""
+    def __init__(self, robot: Robot, cameras: Sequence[str], past_s: float = 0.0) -> None:
+        """cameras: the robot's cameras that the policy looks at. past_s: how long before the present it wants
+        to see (`vla_ros.observation.history`)."""
         self._robot = robot
         self.cameras: dict[str, Ring[Frame]] = {
-            name: _camera_ring(name, robot.cameras[name]) for name in cameras
+            name: _camera_ring(name, robot.cameras[name], past_s) for name in cameras
         }
         self.joints: dict[str, Ring[FloatArray]] = {}
         self.grippers: dict[str, Ring[float]] = {}
         for name, arm in robot.arms.items():
-            self.joints[name] = _state_ring(f"{name}/joint_states", arm.states)
+            self.joints[name] = _state_ring(f"{name}/joint_states", arm.states, past_s)
             if arm.gripper is not None:
-                self.grippers[name] = _state_ring(f"{name}/gripper_states", arm.gripper.states)
+                self.grippers[name] = _state_ring(f"{name}/gripper_states", arm.gripper.states, past_s)
         self._encodings: dict[str, str] = {}
         self._pictures = {name: FrozenPicture() for name in cameras}
         # {camera: where the arms were when its picture was new}
@@ -300,13 +301,14 @@ def check_size(stream: str, size: tuple[int, int], camera: Camera) -> None:
         )
 
 
-def _camera_ring(name: str, camera: Camera) -> Ring[Frame]:
+def _camera_ring(name: str, camera: Camera, past_s: float) -> Ring[Frame]:
     age = round(camera.max_age_ms * MS)
-    return Ring(f"camera/{name}", camera.topic, FRAMES_KEPT, age, camera.rate_hz)
+    kept = FRAMES_KEPT + math.ceil(camera.rate_hz * past_s)
+    return Ring(f"camera/{name}", camera.topic, kept, age, camera.rate_hz)
 
 
-def _state_ring(stream: str, states: Stream) -> Ring[Any]:
-    kept = math.ceil(states.rate_hz * JOINT_SECONDS_KEPT) + 1
+def _state_ring(stream: str, states: Stream, past_s: float) -> Ring[Any]:
+    kept = math.ceil(states.rate_hz * (JOINT_SECONDS_KEPT + past_s)) + 1
     return Ring(stream, states.topic, kept, round(states.max_age_ms * MS), states.rate_hz)
 
 

@@ -1,6 +1,7 @@
 """RawChunk from the bundle's ONNX graphs with onnxruntime: the prefix once, then N Euler steps.
 
-Prefix: `image.<role>`, `tokens`, `state` -> context tensors of any names.
+Prefix: `image.<role>`, `tokens`, `state` and what else the manifest's inputs declare (`Inputs.tensors`) ->
+context tensors of any names.
 Step: those context tensors, `x` float32 [1, H, K], `t` float32 [1] -> `velocity` float32 [1, H, K]. Where
 the manifest says rtc: prefix, `t` is float32 [1, H], a time per row: 1 for the frozen ones.
 Guided step (rtc: guided): also `target` [1, H, K] and `weights` [1, H] -> `velocity` and `correction`
@@ -39,6 +40,7 @@ _TYPES = {
     "tensor(float)": np.float32,
     "tensor(uint8)": np.uint8,
     "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
 }
 
 
@@ -63,14 +65,8 @@ class OnnxPolicy:
         self._prefix = _session(prefix, provider, count)
         self._step = _session(step, provider, count)
         wanted: dict[str, tuple[Any, Sequence[int]]] = {
-            f"image.{spec.role}": (
-                np.uint8 if spec.dtype == "uint8" else np.float32,
-                (1, spec.height, spec.width, 3),
-            )
-            for spec in manifest.inputs.images
+            name: (np.dtype(kind).type, shape) for name, (kind, shape) in manifest.inputs.tensors.items()
         }
-        wanted["tokens"] = (np.int64, (1, manifest.inputs.prompt.max_tokens))
-        wanted["state"] = (np.float32, (1, manifest.inputs.state_size))
         _check(prefix, "input", self._prefix.get_inputs(), wanted)
         self._context = [output.name for output in self._prefix.get_outputs()]
         rows = self._shape[:2]
@@ -180,7 +176,7 @@ class OnnxPolicy:
 
         The seeded noise is left untouched. What comes out is not looked at.
         """
-        inputs = {
+        inputs: dict[str, NDArray[Any]] = {
             item.name: np.zeros([int(size) for size in item.shape], _TYPES[item.type])
             for item in self._prefix.get_inputs()
         }

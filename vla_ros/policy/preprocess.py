@@ -7,22 +7,31 @@ are all the manifest's. OpenCV does the resizing; kernels of the same name in PI
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from vla_ros.action.normalise import normalise
-from vla_ros.action.rotations import matrix_to_rot6d, quaternion_to_matrix
-from vla_ros.errors import BundleError, ContractError, Refused
+from vla_ros.errors import ContractError, Refused
+from vla_ros.observation.history import Window
+from vla_ros.observation.proprioception import state_vector
 from vla_ros.policy.bundle import Bundle
-from vla_ros.policy.manifest_inputs import ImageInput, StateSlice
+from vla_ros.policy.manifest_inputs import ImageInput
+from vla_ros.policy.prompt import (
+    checked_instruction,
+    fill,
+    fixed_words,
+    longest_state_text,
+    read_tokenizer,
+    state_text,
+    tokenise,
+)
 from vla_ros.robot.config import Robot
-from vla_ros.types import FloatArray, ImageArray, Observation
+from vla_ros.types import ImageArray, Observation
 
 KERNELS = {
     "nearest": cv2.INTER_NEAREST,
@@ -32,8 +41,6 @@ KERNELS = {
 }
 Job = Callable[[], None]
 Each = Callable[[Callable[[Job], None], Iterable[Job]], Iterable[None]]
-# Characters. Beyond this no text is a robot's instruction, and it is not worth tokenising.
-LONGEST_PROMPT = 2000
 
 
 def fitted_size(width: int, height: int, spec: ImageInput) -> tuple[int, int, int, int]:
@@ -93,7 +100,7 @@ def _resize(rgb: ImageArray, spec: ImageInput, out: ImageArray) -> None:
 
 
 def finished(image: ImageArray, spec: ImageInput) -> NDArray[Any]:
-    """uint8 [1, height, width, 3] as the graph wants it: the same, or float32 (x / 255 - mean) / std.
+    """uint8 [H, height, width, 3] as the graph wants it: the same, or float32 (x / 255 - mean) / std.
 
     Padding is black in the picture, so it is normalised with it.
     """
@@ -103,72 +110,22 @@ def finished(image: ImageArray, spec: ImageInput) -> NDArray[Any]:
     return (image * (1.0 / (255.0 * std)).astype(np.float32) - mean / std).astype(np.float32, copy=False)
 
 
-def tokenise(tokenizer: Tokenizer, bundle: Bundle, instruction: str) -> NDArray[np.int64]:
-    """int64 [1, max_tokens], padded on the right.
-
-    Raises Refused: "prompt_empty", "prompt_too_long", "prompt_unreadable"; a prompt is never cut.
-    """
-    spec = bundle.manifest.inputs.prompt
-    text = instruction.strip()
-    if not text:
-        raise Refused(
-            "prompt_empty", "the prompt is empty; publish one on vla/prompt or set parameter prompt"
-        )
-    if len(text) > LONGEST_PROMPT:
-        raise Refused(
-            "prompt_too_long", f"the prompt has {len(text)} characters, at most {LONGEST_PROMPT} are allowed"
-        )
-    text = spec.template.replace("{instruction}", text)
-    try:
-        ids = tokenizer.encode(text.lower() if spec.lowercase else text).ids
-    except Exception as error:  # tokenizers raises bare Exception: a word-level one without [UNK] does
-        raise Refused("prompt_unreadable", f"the prompt cannot be tokenised ({error}): {text!r}") from error
-    if len(ids) > spec.max_tokens:
-        raise Refused(
-            "prompt_too_long",
-            f"the prompt has {len(ids)} tokens, policy '{bundle.manifest.name}' takes at most "
-            f"{spec.max_tokens}; shorten it",
-        )
-    tokens = np.full((1, spec.max_tokens), spec.pad_id, np.int64)
-    tokens[0, : len(ids)] = ids
-    return tokens
-
-
-def read_tokenizer(bundle: Bundle) -> Tokenizer:
-    """The bundle's tokenizer, with any truncation and padding of its own switched off."""
-    file = bundle.path(bundle.manifest.inputs.prompt.tokenizer)
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise BundleError(f"{file}: not a tokenizers file ({error}); export the bundle again") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def state_signal(part: StateSlice, arm: str, observation: Observation) -> FloatArray:
-    """One slice of the state vector, SI. Raises Refused("incomplete") when the observation lacks it."""
-    group = {"joint_position": "joint_position", "gripper_width": "gripper"}.get(part.signal, "tcp_pose")
-    values = observation.state.get(f"{arm}/{group}")
-    if values is None:
-        raise Refused("incomplete", f"the observation holds no {arm}/{group}, which the policy needs")
-    if part.signal == "tcp_position":
-        return values[:3]
-    if part.signal == "tcp_rot6d":
-        return matrix_to_rot6d(quaternion_to_matrix(values[3:]), part.rot6d or "columns")
-    return values
-
-
 class Preprocessor:
-    """`preprocessor(observation)` -> {graph input: array}: `image.<role>` [1, h, w, 3],
-    `tokens` int64 [1, T], `state` float32 [1, S].
+    """`preprocessor(observation)` -> {graph input: array}, as the manifest's `inputs.tensors` lists them.
 
-    Raises ContractError on construction when a role has no camera or an arm role no arm.
+    Raises ContractError on construction when a role has no camera, an arm role no arm, or the prompt no words
+    for this robot.
     """
 
     def __init__(self, bundle: Bundle, robot: Robot) -> None:
         manifest = bundle.manifest
-        unmapped = [image.role for image in manifest.inputs.images if image.role not in robot.policy.cameras]
+        self._inputs = inputs = manifest.inputs
+        self._tensors = inputs.tensors
+        unmapped = [
+            image.role
+            for image in inputs.images
+            if image.role not in robot.policy.cameras and not image.optional
+        ]
         if unmapped or len(manifest.arms) > len(robot.arms):
             raise ContractError(
                 f"policy '{manifest.name}' does not fit robot '{robot.name}': cameras {unmapped} are not "
@@ -178,43 +135,110 @@ class Preprocessor:
         self._cameras = robot.policy.cameras
         self._arms = dict(zip(manifest.arms, robot.arms, strict=False))
         self._tokenizer = read_tokenizer(bundle)
-        self._tokens: tuple[str, NDArray[np.int64]] | None = None
+        self._words = fixed_words(manifest, robot)
+        self._tokens: tuple[tuple[str, str], NDArray[np.int64]] | None = None
 
     @property
     def cameras(self) -> list[str]:
         """The robot's cameras that the policy looks at, each once."""
-        return list(dict.fromkeys(self._cameras[spec.role] for spec in self._bundle.manifest.inputs.images))
+        roles = [spec.role for spec in self._inputs.images if spec.role in self._cameras]
+        return list(dict.fromkeys(self._cameras[role] for role in roles))
 
-    def tokens(self, prompt: str) -> NDArray[np.int64]:
-        """int64 [1, T]; the last prompt's are kept. May be called from any thread. Raises Refused as
-        `tokenise` does."""
+    def check_prompt(self, prompt: str) -> None:
+        """Raise Refused as `tokens` does when the policy could not take this prompt. From any thread."""
+        inputs = self._inputs
+        self.tokens(prompt, longest_state_text(inputs.state_size) if inputs.state_in_prompt else "")
+
+    def tokens(self, prompt: str, state: str = "") -> NDArray[np.int64]:
+        """int64 [1, T]; the last prompt's are kept. May be called from any thread.
+
+        state: its text, for a template that holds it.
+        Raises Refused: "prompt_empty", "prompt_too_long", "prompt_unreadable".
+        """
         kept = self._tokens
-        if kept is None or kept[0] != prompt:
-            self._tokens = kept = (prompt, tokenise(self._tokenizer, self._bundle, prompt))
+        if kept is None or kept[0] != (prompt, state):
+            words = {**self._words, "instruction": checked_instruction(prompt), "state": state}
+            text = fill(self._inputs.prompt.template, words)
+            kept = ((prompt, state), tokenise(self._tokenizer, self._bundle.manifest, text))
+            self._tokens = kept
         return kept[1]
 
     def state(self, observation: Observation) -> NDArray[np.float32]:
-        """float32 [1, S], normalised."""
-        inputs = self._bundle.manifest.inputs
-        parts = [state_signal(part, self._arms[part.arm], observation) for part in inputs.state]
-        vector = np.concatenate(parts) if parts else np.zeros(0)
-        return normalise(vector, self._bundle.proprio).astype(np.float32)[None]
+        """float32 [1, S], normalised, then padded with zeros to `state_width`."""
+        vector = state_vector(self._inputs.state, self._arms, observation)
+        out = np.zeros((1, self._inputs.state_width or len(vector)), np.float32)
+        out[0, : len(vector)] = normalise(vector, self._bundle.proprio)
+        return out
 
-    def __call__(self, observation: Observation, each: Each = map) -> dict[str, NDArray[Any]]:
-        """The graph's inputs. `each`: how to go through the jobs, `map` or a parallel one.
+    def __call__(
+        self, observation: Observation, each: Each = map, window: Window | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """The graph's inputs. `each`: how to go through the jobs, `map` or a parallel one. window: with
+        `observation` as its last, for a policy that declares a history.
 
-        Raises Refused: "prompt_empty", "prompt_too_long", "prompt_unreadable", "incomplete".
+        Raises Refused: "prompt_empty", "prompt_too_long", "prompt_unreadable", "incomplete"; ValueError where
+        the window is not as declared.
         """
-        inputs: dict[str, NDArray[Any]] = {"tokens": self.tokens(observation.prompt)}
-        specs = self._bundle.manifest.inputs.images
-        images = [np.zeros((1, spec.height, spec.width, 3), np.uint8) for spec in specs]
-        jobs: list[Job] = [lambda: inputs.update(state=self.state(observation))]
-        for spec, out in zip(specs, images, strict=True):
-            jobs += resize_jobs(observation.images[self._cameras[spec.role]], spec, out[0])
+        past = self._past(observation, window)
+        declared, seen = self._inputs, past["images"]
+        images = [np.zeros((len(seen), spec.height, spec.width, 3), np.uint8) for spec in declared.images]
+        there = [self._is_there(spec, seen) for spec in declared.images]
+        inputs: dict[str, NDArray[Any]] = {}
+        jobs: list[Job] = [lambda: inputs.update(self._told(past["state"], observation.prompt))]
+        for spec, present, out in zip(declared.images, there, images, strict=True):
+            for frame, before in zip(out, seen if present else (), strict=False):
+                jobs += resize_jobs(before.images[self._cameras[spec.role]], spec, frame)
         list(each(_call, jobs))
-        for spec, out in zip(specs, images, strict=True):
-            inputs[f"image.{spec.role}"] = finished(out, spec)
+        for spec, out in zip(declared.images, images, strict=True):
+            name = f"image.{spec.role}"
+            inputs[name] = finished(out, spec).reshape(self._tensors[name][1])
+        if declared.any_optional:
+            inputs["image_mask"] = np.array([there])
+        if window is not None:
+            inputs["history_mask"] = window.real[None]
         return inputs
+
+    def _past(self, observation: Observation, window: Window | None) -> dict[str, Sequence[Observation]]:
+        """{"images", "state": what the graph gets them of, oldest first}."""
+        history = self._inputs.window
+        declared, found = history and history.frames, window and len(window.observations)
+        if declared != found:
+            raise ValueError(
+                f"policy '{self._bundle.manifest.name}' sees {declared} observations, not {found}"
+            )
+        present = [observation]
+        if history is None or window is None:
+            return {"images": present, "state": present}
+        return {what: window.observations if what in history.of else present for what in ("images", "state")}
+
+    def _is_there(self, spec: ImageInput, seen: Sequence[Observation]) -> bool:
+        """Whether the observations hold this view. Raises Refused("incomplete") where it is not optional."""
+        camera = self._cameras.get(spec.role)
+        if all(camera in observation.images for observation in seen):
+            return True
+        if spec.optional:
+            return False
+        raise Refused("incomplete", f"the observation holds no image of '{spec.role}' (camera '{camera}')")
+
+    def _told(self, seen: Sequence[Observation], prompt: str) -> dict[str, NDArray[Any]]:
+        """All inputs that are no images."""
+        inputs = self._inputs
+        found: dict[str, NDArray[Any]] = {}
+        text = ""
+        if inputs.state:
+            state = np.concatenate([self.state(observation) for observation in seen])
+            if inputs.state_in_prompt:
+                text = state_text(state[-1])
+            else:
+                found["state"] = state.reshape(self._tensors["state"][1])
+        found["tokens"] = self.tokens(prompt, text)
+        if inputs.state_mask:
+            found["state_mask"] = (np.arange(inputs.state_width or inputs.state_size) < inputs.state_size)[
+                None
+            ]
+        if inputs.domain_id is not None:
+            found["domain_id"] = np.array([inputs.domain_id], np.int64)
+        return found
 
 
 def _call(job: Job) -> None:

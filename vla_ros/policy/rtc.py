@@ -59,6 +59,11 @@ class Continuation:
         self._previous: ActionChunk | None = None
         self.latency = Latency()
 
+    @property
+    def previous(self) -> ActionChunk | None:
+        """The last chunk, whole; None where the robot does not follow it."""
+        return self._previous
+
     def forget(self) -> None:
         """The robot does something else than the last chunk; what was measured stays."""
         self._previous = None
