@@ -1,4 +1,4 @@
-"""Rotations on arrays: matrices, quaternions (xyzw), the three 6-D layouts, slerp and the mean.
+"""Rotations on arrays: matrices, quaternions (xyzw), the forms in which policies speak, slerp and the mean.
 
 Every function takes any leading axes. Matrices are float64 [..., 3, 3], quaternions unit float64 [..., 4].
 
@@ -6,25 +6,134 @@ The 6-D layouts (Zhou et al. 2019, "On the Continuity of Rotation Representation
     columns              the first two columns, one after the other; identity is [1,0,0, 0,1,0]
     columns_interleaved  R[:, :2] in row-major order; identity is [1,0, 0,1, 0,0]
     rows                 the first two rows, one after the other; identity is [1,0,0, 0,1,0]
+
+The forms, by the name that a manifest gives them: `rot6d_columns`, `rot6d_columns_interleaved`, `rot6d_rows`,
+`axis_angle` (unit axis times the angle in rad), `quaternion_xyzw`, `quaternion_wxyz`, and `euler_<order>`
+(`vla_ros.action.euler`), as in `euler_xyz` and `euler_ZYX`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vla_ros.action.euler import ORDERS, euler_to_matrix, quaternion_to_euler
 from vla_ros.errors import Refused
 from vla_ros.types import FloatArray
 
+ROTATION_SIZES = {
+    "rot6d_columns": 6,
+    "rot6d_columns_interleaved": 6,
+    "rot6d_rows": 6,
+    "axis_angle": 3,
+    "quaternion_xyzw": 4,
+    "quaternion_wxyz": 4,
+    **{f"euler_{order}": 3 for order in ORDERS},
+}
 Rot6dLayout = Literal["columns", "columns_interleaved", "rows"]
 
 # Shorter than this, or closer to parallel, and the two vectors say nothing about a rotation.
 DEGENERATE = 1e-6
 # Below this angle between quaternions the slerp weights are 0/0; linear is exact to rounding there.
 NEARLY_EQUAL = 1e-8
+
+
+def rotation_size(rotation: str) -> int:
+    """How many values a form has. Raises ValueError for one that does not exist."""
+    if rotation not in ROTATION_SIZES:
+        simple = [name for name in ROTATION_SIZES if not name.startswith("euler_")]
+        raise ValueError(
+            f"no rotation '{rotation}': expected {', '.join(simple)}, or euler_ and three axes: euler_xyz "
+            f"for fixed axes, euler_XYZ for turned ones"
+        )
+    return ROTATION_SIZES[rotation]
+
+
+def encode_rotation(matrices: ArrayLike, rotation: str) -> FloatArray:
+    """[..., 3, 3] -> [..., n] in the form `rotation`.
+
+    Of the values that mean the same, the ones nearest to zero: angles up to pi, quaternions with w >= 0; see
+    `continuous` for a sequence. Raises ValueError for a form that does not exist.
+    """
+    rotation_size(rotation)
+    if rotation.startswith("rot6d_"):
+        return matrix_to_rot6d(matrices, _layout(rotation))
+    q = matrix_to_quaternion(matrices)
+    if rotation == "quaternion_xyzw":
+        return q
+    if rotation == "quaternion_wxyz":
+        return np.roll(q, 1, axis=-1)
+    if rotation == "axis_angle":
+        return quaternion_to_axis_angle(q)
+    return quaternion_to_euler(q, rotation.removeprefix("euler_"))
+
+
+def decode_rotation(values: ArrayLike, rotation: str) -> FloatArray:
+    """[..., n] in the form `rotation` -> [..., 3, 3].
+
+    rot6d and quaternions need not be of unit length. Raises Refused("rotation") for values that are none, and
+    ValueError for a form that does not exist.
+    """
+    rotation_size(rotation)
+    if rotation.startswith("rot6d_"):
+        return rot6d_to_matrix(values, _layout(rotation))
+    x = np.asarray(values, dtype=np.float64)
+    if not rotation.startswith("quaternion_") and not np.isfinite(x).all():
+        raise Refused("rotation", f"{rotation}: a value is not a finite number")
+    if rotation == "quaternion_xyzw":
+        return quaternion_to_matrix(x)
+    if rotation == "quaternion_wxyz":
+        return quaternion_to_matrix(np.roll(x, -1, axis=-1))
+    if rotation == "axis_angle":
+        return quaternion_to_matrix(axis_angle_to_quaternion(x))
+    return euler_to_matrix(x, rotation.removeprefix("euler_"))
+
+
+def continuous(values: ArrayLike, rotation: str) -> FloatArray:
+    """Rows [H, n] in the form `rotation` that mean the same and do not jump: each as near as it can be to the
+    one before, the first as it is.
+
+    A rotation vector of pi jumps to the opposite one where its angle passes pi, an Euler angle by 2 pi, a
+    quaternion's signs where w passes 0. Whole turns are added and signs are turned; rot6d has no jumps.
+    """
+    out = np.array(values, dtype=np.float64)
+    if rotation.startswith("euler_"):
+        return np.asarray(np.unwrap(out, axis=0))
+    if rotation.startswith("quaternion_"):
+        turned = np.sign((out[1:] * out[:-1]).sum(axis=1))
+        out[1:] *= np.cumprod(np.where(turned < 0, -1.0, 1.0))[:, None]
+    elif rotation == "axis_angle":
+        for before, row in itertools.pairwise(out):
+            angle = math.hypot(*row)
+            # No turn has no axis of its own: it may be a whole turn about that of the row before.
+            axis = row / angle if angle > NEARLY_EQUAL else before / max(math.hypot(*before), NEARLY_EQUAL)
+            row += axis * (2 * math.pi * round((axis @ before - axis @ row) / (2 * math.pi)))
+    return out
+
+
+def quaternion_to_axis_angle(quaternions: ArrayLike) -> FloatArray:
+    """Unit xyzw [..., 4] -> axis times angle [..., 3] in rad, at most pi; exact for small ones too."""
+    q = np.asarray(quaternions, dtype=np.float64)
+    q = np.where(q[..., 3:] < 0, -q, q)
+    sine = _length(q[..., :3])[..., None]
+    small = sine < NEARLY_EQUAL
+    ratio = np.where(small, 2.0, 2.0 * np.arctan2(sine, q[..., 3:]) / np.where(small, 1.0, sine))
+    return np.asarray(q[..., :3] * ratio)
+
+
+def axis_angle_to_quaternion(vectors: ArrayLike) -> FloatArray:
+    """Axis times angle [..., 3] in rad -> unit xyzw [..., 4]."""
+    v = np.asarray(vectors, dtype=np.float64)
+    half = _length(v)[..., None] / 2.0
+    return np.concatenate([v * (0.5 * np.sinc(half / np.pi)), np.cos(half)], axis=-1)
+
+
+def _layout(rotation: str) -> Rot6dLayout:
+    return rotation.removeprefix("rot6d_")  # type: ignore[return-value]
 
 
 def matrix_to_rot6d(matrices: ArrayLike, layout: Rot6dLayout) -> FloatArray:

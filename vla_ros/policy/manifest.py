@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from vla_ros.policy.manifest_inputs import Inputs
-from vla_ros.policy.manifest_model import Model, PositiveInt
+from vla_ros.policy.manifest_model import Model, PositiveInt, RotationMatrix
 from vla_ros.policy.manifest_normalisation import Normalisation
 from vla_ros.policy.manifest_outputs import Outputs
+from vla_ros.types import FloatArray
 
 SCHEMA_VERSION = 2
 
@@ -56,10 +58,16 @@ class LatencyMeasured(Model):
 
 
 class Manifest(Model):
+    """tool_rotations: {arm role: the axes of the policy's tool frame as columns, in the robot's tool frame},
+    for policies that were trained with other tool axes; both have the same origin. Every tool rotation that
+    the policy sees or gives is R of the robot times this (and what refers to tool axes, to those). Bridge's
+    state is R times its default_rot transposed."""
+
     schema_version: Literal[2]
     name: str
     embodiment: str
     arms: Annotated[list[str], Field(min_length=1)]
+    tool_rotations: dict[str, RotationMatrix] = {}
     inputs: Inputs
     outputs: Outputs
     normalisation: Normalisation
@@ -68,6 +76,10 @@ class Manifest(Model):
     parity: str
     latency: LatencyMeasured
     sha256: dict[str, str]
+
+    def tool_rotation(self, arm: str) -> FloatArray:
+        """[3, 3], the identity where nothing is declared; see `tool_rotations`."""
+        return np.array(self.tool_rotations.get(arm, np.eye(3)))
 
     @property
     def files(self) -> dict[str, str]:
@@ -94,6 +106,9 @@ class Manifest(Model):
     @model_validator(mode="after")
     def _arms_declared(self) -> Manifest:
         used = {part.arm for part in self.inputs.state} | {part.arm for part in self.outputs.action}
+        used |= set(self.tool_rotations)
         if not used <= set(self.arms):
-            raise ValueError(f"arms: {self.arms} lacks {sorted(used - set(self.arms))}, which slices use")
+            raise ValueError(
+                f"arms: {self.arms} lacks {sorted(used - set(self.arms))}, which slices or tool_rotations use"
+            )
         return self
