@@ -51,6 +51,7 @@ EXTRAS = {
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.5",
         "hypothesis>=6.100",
+        "jsonschema>=4",
         "onnx>=1.16",
         "types-PyYAML",
         "psutil>=5.9",

@@ -72,11 +72,8 @@ def _base(own: Document, name: Plain) -> Document | None:
         return None
     file = own.file.parent / name
     if not _is_file(file):
-        own.problems.append(
-            Problem(
-                (EXTENDS,), f"'{_one_line(name)}', but there is no such file", expected, "correct the path"
-            )
-        )
+        found = f"'{' '.join(name.splitlines())}', but there is no such file"
+        own.problems.append(Problem((EXTENDS,), found, expected, "correct the path"))
         return None
     if file.resolve() == own.file.resolve():
         own.problems.append(Problem((EXTENDS,), "this file itself", expected, "remove it"))

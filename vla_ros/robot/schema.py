@@ -1,7 +1,7 @@
 """The robot YAML as a JSON Schema, by which editors complete and check it while it is typed.
 
-Draft 7, which is what yaml-language-server (the YAML support of VS Code, Neovim, Emacs, ...) reads in full. It
-says what single keys may be; what must hold between them, and against the URDF, `load_robot` checks.
+Draft 7, which is what yaml-language-server (the YAML support of VS Code, Neovim, Emacs, ...) reads in full.
+It says what single keys may be; what must hold between them, and against the URDF, `load_robot` checks.
 
 `python -m vla_ros.robot.schema` writes it to robot_configs/schema/robot.schema.json.
 """

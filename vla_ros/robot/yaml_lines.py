@@ -116,7 +116,8 @@ def read_yaml(file: Path) -> Document:
         document.data = _Walk(document).value(root, (), ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
+        # What ends too early is missed on the line after the last.
+        line = min(mark.line, text.rstrip().count("\n")) + 1 if mark else 1
         what = " ".join(str(error.problem or error.context).split())
         raise ConfigError(
             f"{file}:{line}: (file): found broken YAML ({what}); expected YAML; correct this line"
