@@ -81,12 +81,11 @@ def _tool(robot: Robot, name: str, stream: Stream) -> Iterator[tuple[str, float]
     kinematics, safety = robot.kinematics[name], robot.config.safety
     poses = np.array([kinematics.forward(q) for q in stream.q])
     position = poses[:, :3, 3]
-    own = np.array(stream.own)
     nearest = np.clip(position, safety.workspace.min, safety.workspace.max)
     yield "workspace", float(np.linalg.norm(position - nearest, axis=1).max() / WORKSPACE)
-    steps = np.linalg.norm(np.diff(position, axis=0), axis=1)[own[1:]]
+    steps = np.linalg.norm(np.diff(position, axis=0), axis=1)
     yield "tool_speed", float(steps.max(initial=0.0) / robot.period_s / safety.tool_speed)
-    turns = _angles(poses[:-1, :3, :3], poses[1:, :3, :3])[own[1:]]
+    turns = _angles(poses[:-1, :3, :3], poses[1:, :3, :3])
     rate = float(turns.max(initial=0.0) / robot.period_s)
     yield "tool_rotation_speed", rate / safety.tool_rotation_speed
 

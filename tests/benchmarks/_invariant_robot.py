@@ -29,14 +29,13 @@ LAG = 0.25
 class Stream:
     """What one arm's motors were asked for from one opening of the command stream to its end.
 
-    start: where the arm and the command sent before it were, both candidates; q: one per period; own: whether
-    the period was one of the loop's own (in one that the loop missed the driver goes on as it was told
-    before). gripper: width per own period, NaN where none was sent.
+    start: where the arm and the command sent before it were, both candidates; q: one per period (in one that
+    the loop missed the driver goes on as it was told before); gripper: width per command, NaN where none was
+    sent.
     """
 
     start: list[FloatArray]
     q: list[FloatArray] = field(default_factory=list)
-    own: list[bool] = field(default_factory=list)
     gripper: list[float] = field(default_factory=list)
 
 
@@ -142,7 +141,6 @@ class Robot:
                 self._desired[name] = at(command.motion, command.motion.after_s[0] + periods * self.period_s)
                 stream = self.streams[name][-1]
                 stream.q.append(self._desired[name])
-                stream.own.append(False)
         self._follow()
 
     def _take(self, name: str, command: Command) -> None:
@@ -154,7 +152,6 @@ class Robot:
             streams.append(Stream([self.q[name], *ended]))
         stream = self.streams[name][-1]
         stream.q.append(command.sent)
-        stream.own.append(True)
         stream.gripper.append(np.nan if command.gripper is None else command.gripper)
         self._desired[name] = command.sent
         motion = command.motion

@@ -94,6 +94,24 @@ def test_jacobian_is_the_derivative(q: FloatArray) -> None:
         np.testing.assert_allclose(jacobian[:, index], [*linear, *angular], atol=1e-6)
 
 
+def test_no_joint_moves_the_tool_further_than_its_reach() -> None:
+    shuffled = [3, 0, 6, 1, 5, 2, 4]
+    other = Kinematics(URDF, [JOINTS[index] for index in shuffled], "fr3_link0", "fr3_hand_tcp")
+    rng = np.random.default_rng(3)
+    columns = [other.jacobian(random_joints(rng)[shuffled])[:3] for _ in range(2000)]
+    furthest = np.linalg.norm(columns, axis=1).max(axis=0)
+    assert np.all(furthest <= other.reach)
+    # Nor is it further than the links are long, one after the other.
+    lengths = [0.0, 0.316, 0.0825, math.hypot(0.0825, 0.384), 0.0, 0.088, 0.107 + 0.1034]
+    np.testing.assert_allclose(other.reach, np.cumsum(lengths[::-1])[::-1][shuffled], atol=1e-9)
+
+
+def test_many_forwards_are_the_single_ones() -> None:
+    rng = np.random.default_rng(5)
+    q = np.array([random_joints(rng) for _ in range(5)])
+    np.testing.assert_array_equal(FR3.forward_all(q), [FR3.forward(row) for row in q])
+
+
 def test_joint_order_is_the_callers() -> None:
     shuffled = [3, 0, 6, 1, 5, 2, 4]
     other = Kinematics(URDF, [JOINTS[index] for index in shuffled], "fr3_link0", "fr3_hand_tcp")

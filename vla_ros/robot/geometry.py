@@ -154,7 +154,11 @@ class _Chain:
         self.links = list(self._lines(name, ids, ends, radius))
         first = root * source.jointPlacements[1]
         self.mount = list(_capsule(f"{name}/mount", 0, pose.translation, first.translation, radius))
-        self.reach = self._reach(source, ends, radius)[[source.getJointId(j) - 1 for j in kinematics.joints]]
+        # Of any point: the tool's, and the radius around it; a joint that slides takes all along by the same.
+        turns = [
+            "JointModelP" not in source.joints[source.getJointId(j)].shortname() for j in kinematics.joints
+        ]
+        self.reach = kinematics.reach + np.where(turns, radius, 0.0)
 
     @staticmethod
     def _lines(
@@ -169,16 +173,6 @@ class _Chain:
                 yield from _capsule(f"{name}/link{number}", joint, start, end, radius, always=True)
             else:
                 yield from _capsule(f"{name}/link{number}", joint, start, end, radius)
-
-    @staticmethod
-    def _reach(source: pin.Model, ends: Sequence[FloatArray], radius: float) -> FloatArray:
-        """[J], in the model's order: how far any point may be from each joint's axis; 1 for a joint that
-        slides."""
-        slides = np.array(["JointModelP" in source.joints[i].shortname() for i in range(1, source.njoints)])
-        furthest = np.maximum(np.abs(source.lowerPositionLimit), np.abs(source.upperPositionLimit))
-        lengths = np.linalg.norm(ends, axis=1) + np.where(slides, furthest, 0.0)
-        beyond = np.cumsum(lengths[::-1])[::-1] + radius
-        return np.where(slides, 1.0, beyond)
 
 
 def _capsule(

@@ -63,7 +63,8 @@ class Kinematics:
     """The chain from `base_frame` to `tool_frame` over `joints`.
 
     lower, upper, velocity: float64 [J], the URDF's limits (rad, rad/s); a `continuous` joint counts as
-    limited to +-2 pi. Not thread-safe: one object per thread.
+    limited to +-2 pi. reach: float64 [J], m that the tool moves at most per rad (or m) of each joint.
+    Not thread-safe: one object per thread.
 
     Raises KinematicsError when the URDF does not hold the joints or frames, when a named joint is
     neither revolute nor prismatic, when the joints are not exactly those that move between the two
@@ -117,6 +118,7 @@ class Kinematics:
             raise KinematicsError(
                 f"not all of {list(self.joints)} lie between '{base_frame}' and tool_frame '{tool_frame}'"
             )
+        self.reach: FloatArray = _reach(model, model.frames[self._tool].placement.translation)[self._order]
         base_to_world = model.frames[base].placement
         self._rotation: FloatArray = np.array(base_to_world.rotation.T)
         self._origin: FloatArray = np.array(base_to_world.translation)
@@ -148,6 +150,16 @@ class Kinematics:
         self._q_model[self._order] = self._checked(q)
         pin.framesForwardKinematics(self._model, self._data, self._q_model)
         return self._tool_pose()
+
+    def forward_all(self, q: FloatArray) -> FloatArray:
+        """Poses [K, 4, 4] of the tool for joints [K, J], see `forward`. Not checked: called for what was
+        computed, many times per tick."""
+        poses = np.empty((len(q), 4, 4))
+        for row, pose in zip(q, poses, strict=True):
+            self._q_model[self._order] = row
+            pin.framesForwardKinematics(self._model, self._data, self._q_model)
+            pose[:] = self._tool_pose()
+        return poses
 
     def jacobian(self, q: ArrayLike) -> FloatArray:
         """6xJ: tool velocity (linear m/s, then angular rad/s, along the base frame's axes) per joint rate.
@@ -282,6 +294,16 @@ class Kinematics:
         pose[:3, 3] = self._rotation @ (placement.translation - self._origin)
         pose[3, 3] = 1.0
         return pose
+
+
+def _reach(model: pin.Model, tool: FloatArray) -> FloatArray:
+    """[J], in the order of a model's one chain: the tool's greatest distance from each joint's axis, tool [3]
+    being its place in the last joint's frame; 1 for a joint that slides."""
+    ends = [*(model.jointPlacements[index].translation for index in range(2, model.njoints)), tool]
+    slides = np.array(["JointModelP" in model.joints[i].shortname() for i in range(1, model.njoints)])
+    furthest = np.maximum(np.abs(model.lowerPositionLimit), np.abs(model.upperPositionLimit))
+    lengths = np.linalg.norm(ends, axis=1) + np.where(slides, furthest, 0.0)
+    return np.where(slides, 1.0, np.cumsum(lengths[::-1])[::-1])
 
 
 def _hold_near_singularity(jacobian: FloatArray) -> float:

@@ -15,7 +15,8 @@ from vla_ros.action.rotations import quaternion_to_matrix
 from vla_ros.errors import KinematicsError
 from vla_ros.robot.config import Arm, Control, Safety
 from vla_ros.robot.drivers import SETTLE_NS
-from vla_ros.safety.limits import JointLimiter, Step, ToolSpeed, into_box, outside_box
+from vla_ros.safety.limits import JointLimiter, Step, into_box, outside_box
+from vla_ros.safety.tool import ToolKinematics, ToolLimiter
 from vla_ros.types import FloatArray, Motion
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 # The path between two targets inside the box may bulge out of it; this far is let pass, m.
 BOX_TOLERANCE = 0.005
-# Within a tick the tool's speed changes with the Jacobian, by a few percent: it is kept to this share of its
-# limit as the tick begins.
-TOOL_AIM = 0.94
 # A solution further from its target than this is reported, m and rad.
 REACHED_POSITION, REACHED_ROTATION = 0.005, 0.05
 # After a silence the command goes on from what was sent last where the arm still is there, rad.
@@ -51,15 +49,11 @@ class Solved(Protocol):
         ...
 
 
-class ArmKinematics(Protocol):
+class ArmKinematics(ToolKinematics, Protocol):
     """What is needed of `vla_ros.robot.kinematics.Kinematics`."""
 
     def forward(self, q: ArrayLike) -> FloatArray:
         """Tool pose, 4x4, for joints [J]."""
-        ...
-
-    def jacobian(self, q: ArrayLike) -> FloatArray:
-        """Tool twist per joint velocity, 6xJ."""
         ...
 
     def inverse(
@@ -110,7 +104,7 @@ class ArmFollower:
         self._safety = safety
         self._kinematics = kinematics
         self._limiter = JointLimiter(arm.limits, period_s)
-        self._tool = ToolSpeed(TOOL_AIM * safety.tool_speed, TOOL_AIM * safety.tool_rotation_speed)
+        self._tool = ToolLimiter(safety, kinematics, self._limiter)
         self._home = np.array(arm.home, dtype=np.float64)
         self._goes_on = arm.driver == "joint_trajectory"
         self._growth = period_s / max(safety.soft_start_s, period_s)
@@ -246,17 +240,13 @@ class ArmFollower:
             target = self._smooth.step(target)
         before = target if self._wanted is None else self._wanted
         self._wanted = target
-        step = limiter.plan(
-            target,
-            (target - before) / (self._periods * limiter.period_s),
-            self._kinematics.jacobian(limiter.q),
-            self._tool,
+        step, way = self._tool.limit(
+            limiter.plan(target, (target - before) / (self._periods * limiter.period_s))
         )
         limits = step.limits
         if limiter.scale < 1.0:
             limits = tuple("soft_start" if word == "velocity" else word for word in limits)
         words = [*words, *limits]
-        way = limiter.way_to_rest(step)
         if self._leaves_box(way[-1]):
             return self._stop(target, (*words, "workspace_stop"))
         return Proposal(step, way, target, tuple(words))

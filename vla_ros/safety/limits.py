@@ -1,4 +1,4 @@
-"""Joint limits per tick, tool speed and workspace: what makes any target safe to send.
+"""Joint limits per tick, and the workspace: what makes any target safe to send.
 
 A limiter chooses one *control point* per tick. Their finite differences keep the position, velocity and
 acceleration limits exactly, whatever is asked for: a tick's velocity is chosen from the interval that
@@ -42,14 +42,6 @@ class Step:
     q: FloatArray
     v: FloatArray
     limits: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ToolSpeed:
-    """Bounds of the tool's motion: m/s and rad/s."""
-
-    linear: float
-    angular: float
 
 
 class JointLimiter:
@@ -124,18 +116,12 @@ class JointLimiter:
             self.commit(self.plan_stop())
         return missed
 
-    def plan(
-        self,
-        target: FloatArray,
-        target_velocity: FloatArray,
-        jacobian: FloatArray | None = None,
-        tool: ToolSpeed | None = None,
-    ) -> Step:
+    def plan(self, target: FloatArray, target_velocity: FloatArray) -> Step:
         """The step to take towards a target; `commit` takes it.
 
         target: where the joints are wanted at this tick's control point, one period after the knot that is
-        sent, rad [J]; target_velocity: how fast it moves, rad/s [J]. jacobian: 6xJ at the present q, to keep
-        within `tool`'s speeds. Raises ValueError for a target that is not finite.
+        sent, rad [J]; target_velocity: how fast it moves, rad/s [J]. Raises ValueError for a target that is
+        not finite.
         """
         if not (np.isfinite(target).all() and np.isfinite(target_velocity).all()):
             raise ValueError("a joint target is not a number")
@@ -148,7 +134,7 @@ class JointLimiter:
         distance = np.abs(behind)
         closing = np.minimum(braking_speed(distance, self.change, period), distance / max(CLOSING_S, period))
         wanted = feedforward + np.copysign(closing, behind)
-        low, high = self._interval(fastest)
+        low, high = self._interval()
         v = np.minimum(np.maximum(wanted, low), high)
         limits = []
         noticeable = NOTICEABLE / period
@@ -160,12 +146,6 @@ class JointLimiter:
                 limits.append("velocity")
             if np.abs(possible - v).max() > noticeable:
                 limits.append("acceleration")
-        if jacobian is not None and tool is not None:
-            slower = self._within_tool_speed(v, low, high, jacobian, tool)
-            if slower is not v:
-                if np.abs(slower - v).max() > noticeable:
-                    limits.append("tool_speed")
-                v = slower
         return self._step(v, tuple(limits))
 
     def plan_stop(self) -> Step:
@@ -173,6 +153,14 @@ class JointLimiter:
         speed = np.abs(self.v)
         slower = np.maximum(speed - self._deceleration(self.q, self.v, speed)[0], 0.0)
         return self._step(np.copysign(slower, self.v) if slower.any() else self._zeros, ())
+
+    def slower(self, step: Step, share: float) -> Step:
+        """The step that lies `share` of the way from braking to a planned one; between the two every joint
+        keeps its limits."""
+        low, high = self._interval()
+        # Braking, but for joints near the end of their range, which have to be slower yet.
+        braking = np.minimum(np.maximum(self.plan_stop().v, low), high)
+        return self._step(braking + share * (step.v - braking), step.limits)
 
     def commit(self, step: Step) -> None:
         """Make `step` the newest control point."""
@@ -230,12 +218,11 @@ class JointLimiter:
         way = braked(speed, slowing, np.arange(ticks + 1.0)[:, None], self.period_s)[1]
         return step.q + np.copysign(way, step.v)
 
-    def resting_place(self, step: Step) -> FloatArray:
-        """Where the joints come to rest, [J], when braking starts right after `step`."""
-        speed = np.abs(step.v)
-        slowing, ticks, _ = self._deceleration(step.q, step.v, speed)
-        way = braked(speed, slowing, np.array([[float(ticks)]]), self.period_s)[1][0]
-        return step.q + np.copysign(way, step.v)
+    def brakes_together(self, step: Step) -> int | None:
+        """After how many ticks all joints rest when braking starts right after `step`; None where some rest
+        sooner than others."""
+        _, ticks, sooner = self._deceleration(step.q, step.v, np.abs(step.v))
+        return None if sooner else ticks
 
     def _deceleration(
         self, q: FloatArray, v: FloatArray, speed: FloatArray
@@ -256,34 +243,15 @@ class JointLimiter:
         self._braking = v, q, (slowing, ticks, whole)
         return self._braking[2]
 
-    def _interval(self, fastest: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _interval(self) -> tuple[FloatArray, FloatArray]:
         """Velocities allowed in this tick, [J] each."""
+        fastest = self.velocity * self._scale
         up = braking_speed(self.upper - self.q, self._approach, self.period_s)
         down = braking_speed(self.q - self.lower, self._approach, self.period_s)
         low = np.maximum(np.maximum(self.v - self.change, -fastest), -down)
         high = np.minimum(np.minimum(self.v + self.change, fastest), up)
         # Equal where a joint brakes with all it has, but for rounding.
         return np.minimum(low, high), high
-
-    def _within_tool_speed(
-        self, v: FloatArray, low: FloatArray, high: FloatArray, jacobian: FloatArray, tool: ToolSpeed
-    ) -> FloatArray:
-        """v slowed down until the tool keeps its speed, as far as [low, high] allows.
-
-        Goes from the present velocity, which keeps it already, towards the scaled-down wish: all points
-        between two that keep a convex bound keep it too.
-        """
-        twist = jacobian @ v
-        linear, angular = math.sqrt(twist[:3] @ twist[:3]), math.sqrt(twist[3:] @ twist[3:])
-        scale = min(1.0, tool.linear / max(linear, 1e-12), tool.angular / max(angular, 1e-12))
-        if scale >= 1.0:
-            return v
-        start = np.clip(self.v, low, high)
-        way = scale * v - start
-        room = np.where(way > 0, high - start, start - low)
-        moving = np.abs(way) > 1e-12
-        share = float(np.min(room[moving] / np.abs(way[moving]), initial=1.0))
-        return start + share * way
 
     def _step(self, v: FloatArray, limits: tuple[str, ...]) -> Step:
         return Step(self._inside(self.q + v * self.period_s), v, limits)
