@@ -67,7 +67,7 @@ class Manifest(Model):
     name: str
     embodiment: str
     arms: Annotated[list[str], Field(min_length=1)]
-    tool_rotations: dict[str, RotationMatrix] = {}
+    tool_rotations: dict[str, RotationMatrix] = Field(default_factory=dict)
     inputs: Inputs
     outputs: Outputs
     normalisation: Normalisation
