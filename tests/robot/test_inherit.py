@@ -164,7 +164,8 @@ def test_a_part_of_a_robot_may_be_extended(folder: Path) -> None:
         (
             "extends: second.yaml",
             "lab.yaml:1: extends: found 'second.yaml', which extends another file itself (line 2); "
-            "expected a file without extends: robots inherit one level deep; extend 'franka.yaml' or write the keys out",
+            "expected a file without extends: robots inherit one level deep; extend 'franka.yaml' or write "
+            "the keys out",
         ),
     ],
 )

@@ -469,13 +469,13 @@ arms:
     urdf: sixer.urdf
     base_frame: link0
     tool_frame: tool
-    joints: [twist, pitch, roll, reach, lift, yaw]
-    home: [0, 0.1, 0, 0.2, 0.3, 0]
+    joints: [yaw, lift, reach, roll, pitch, twist]
+    home: [0, 0.3, 0.2, 0, 0.1, 0]
     limits: &limits
-      position: [[-3, 3], [-2, 2], [-3, 3], [0, 0.4], [0, 0.5], [-6, 6]]
-      velocity: [1, 1, 1, 0.1, 0.1, 1]
-      acceleration: [5, 5, 5, 1, 1, 5]
-      jerk: [100, 100, 100, 10, 10, 100]
+      position: [[-6, 6], [0, 0.5], [0, 0.4], [-3, 3], [-2, 2], [-3, 3]]
+      velocity: [1, 0.1, 0.1, 1, 1, 1]
+      acceleration: [5, 1, 1, 5, 5, 5]
+      jerk: [100, 10, 10, 100, 100, 100]
     states: {topic: left/joint_states, rate_hz: 200, max_age_ms: 50}
     driver: joint_trajectory
     drivers:
@@ -499,7 +499,7 @@ safety:
 
 
 def test_another_robot_is_a_file_and_no_code(tmp_path: Path) -> None:
-    """Other axes, prismatic and continuous joints, another joint order, no gripper, an alias."""
+    """Other axes, prismatic and continuous joints, no gripper, an alias."""
     (tmp_path / "sixer.urdf").write_text(SIX_AXES, encoding="utf-8")
     file = tmp_path / "sixer.yaml"
     file.write_text(SIX_AXES_YAML, encoding="utf-8")

@@ -8,7 +8,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vla_ros.errors import ConfigError, KinematicsError
-from vla_ros.robot.checks import consistency_problems, description_problems, distance_problems
+from vla_ros.robot.checks import consistency_problems
+from vla_ros.robot.checks_urdf import description_problems, distance_problems
 from vla_ros.robot.config import Arm, Robot
 from vla_ros.robot.inherit import read_robot
 from vla_ros.robot.kinematics import Kinematics

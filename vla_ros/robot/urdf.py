@@ -15,7 +15,7 @@ MOVABLE = ("revolute", "continuous", "prismatic")
 @dataclass(frozen=True)
 class UrdfJoint:
     """lower, upper: rad or m, infinite when the URDF sets none; velocity (rad/s or m/s) and effort (Nm or N)
-    likewise."""
+    likewise. mimics: the joint that it follows, "" for none."""
 
     kind: str
     parent: str
@@ -24,6 +24,7 @@ class UrdfJoint:
     upper: float
     velocity: float
     effort: float
+    mimics: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,10 @@ def parse_urdf(xml: str) -> Description:
         # Zero stands for "not known" in many descriptions.
         velocity = _number(name, limit, "velocity", 0.0) or math.inf
         effort = _number(name, limit, "effort", 0.0) or math.inf
+        mimic = element.find("mimic")
+        mimics = "" if mimic is None else mimic.get("joint", "")
         joints[name] = UrdfJoint(
-            kind, parent.get("link", ""), child.get("link", ""), lower, upper, velocity, effort
+            kind, parent.get("link", ""), child.get("link", ""), lower, upper, velocity, effort, mimics
         )
     return Description(joints, frozenset(link.get("name", "") for link in root.findall("link")))
 
