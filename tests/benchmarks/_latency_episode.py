@@ -33,7 +33,7 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import load_robot, read_urdf
 from vla_ros.safety.supervisor import Measured, Supervisor
 from vla_ros.sim.controllers import TrajectoryPoint
-from vla_ros.sim.twin import Twin
+from vla_ros.sim.pick_twin import PickTwin
 from vla_ros.types import ActionChunk, Observation
 
 ROBOT, POLICY = "franka", "franka_pick"
@@ -73,7 +73,7 @@ class Cell:
         self._robot = load_robot(file)
         (self._name, self._arm), *_ = self._robot.arms.items()
         urdf = read_urdf(file, self._arm)
-        self._twin = Twin(self._robot, urdf, seed=0)
+        self._twin = PickTwin(self._robot, {self._name: urdf}, seed=0)
         self._kinematics = Kinematics(urdf, self._arm.joints, self._arm.base_frame, self._arm.tool_frame)
         self._bundle = load_bundle(policy_bundle(POLICY))
         self._preprocessor = Preprocessor(self._bundle, self._robot)
@@ -87,7 +87,8 @@ class Cell:
     def run(self, seed: int, mode: str, latency_ms: float) -> Episode:
         """One episode of the scene of `seed`."""
         twin, arm, name = self._twin, self._arm, self._name
-        scene = twin.reset(seed)
+        twin.reset(seed)
+        scene = twin.scene
         self._policy.reset()
         rng = np.random.default_rng([seed, round(latency_ms)])
         assert arm.gripper is not None
@@ -123,7 +124,7 @@ class Cell:
                 if name in commands:
                     command = commands[name]
                     pose = self._kinematics.forward(command.sent)
-                    obey(twin, driver.message(command.motion, pose, now_ns), now_ns)
+                    obey(twin, driver.message(command.motion, pose, command.gripper, now_ns), now_ns)
                     hand.want(command.gripper)
             twin.step(now_ns)
             now_ns += twin.step_ns
@@ -202,9 +203,9 @@ class _Inference:
 class _Hand:
     """The gripper's driver: reports its width at its own rate, and takes a goal when the wish changes."""
 
-    def __init__(self, twin: Twin, rng: np.random.Generator) -> None:
+    def __init__(self, twin: PickTwin, rng: np.random.Generator) -> None:
         self._twin = twin
-        self._period_ns = round(NS / twin.gripper.states.rate_hz)
+        self._period_ns = round(NS / twin.gripper.config.states.rate_hz)
         self._due_ns = BEGIN_NS - int(rng.integers(self._period_ns))
         self._sent: float | None = None
         self.reported = twin.world.gripper_width
@@ -217,15 +218,16 @@ class _Hand:
 
     def want(self, width: float | None) -> None:
         """As `vla_ros.nodes.gripper_client` does."""
-        action = self._twin.gripper_action
+        action = self._twin.gripper.config.action
+        assert action is not None
         if width is None or (self._sent is not None and abs(width - self._sent) <= action.min_change_m):
             return
         self._sent = width
-        low, high = self._twin.gripper.width
-        self._twin.command_gripper(min(max(width, low), high), action.max_effort)
+        low, high = self._twin.gripper.config.width
+        self._twin.gripper.command(min(max(width, low), high), action.max_effort)
 
 
-def obey(twin: Twin, message: Any, now_ns: int) -> None:
+def obey(twin: PickTwin, message: Any, now_ns: int) -> None:
     """Hand a trajectory_msgs/JointTrajectory to the twin's controllers, as its node does; None: nothing."""
     if message is None:
         return
@@ -235,7 +237,9 @@ def obey(twin: Twin, message: Any, now_ns: int) -> None:
         )
         for point in message.points
     ]
-    twin.controllers.joint_trajectory(message.joint_names, points, _nanoseconds(message.header.stamp), now_ns)
+    twin.arm.controllers.joint_trajectory(
+        message.joint_names, points, _nanoseconds(message.header.stamp), now_ns
+    )
     twin.note_command(now_ns)
 
 

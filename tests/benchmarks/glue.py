@@ -230,7 +230,7 @@ class Pipeline:
         """The driver's message for a command; the arm goes where it says."""
         self.joints = command.sent
         pose = self.commanding[self.name].forward(command.sent)
-        return self.driver.message(command.motion, pose, command.stamp_ns)
+        return self.driver.message(command.motion, pose, command.gripper, command.stamp_ns)
 
     def one_round(self, now_ns: int) -> list[float]:
         """One pass; returns the ms of each stage, or nothing while the arm's controller settles."""

@@ -74,7 +74,7 @@ def test_joint_trajectory_says_a_motion_with_the_knots_before_it() -> None:
         limiter.tick(STAMP + tick * PERIOD)
         limiter.commit(limiter.plan(Q + 0.5, np.zeros(7)))
         motions.append(limiter.motion())
-        message = driver.message(motions[-1], pose(), STAMP + tick * PERIOD)
+        message = driver.message(motions[-1], pose(), None, STAMP + tick * PERIOD)
     assert type(message) is driver.message_type
     assert type(message).__name__ == "JointTrajectory"
     assert list(message.joint_names) == FRANKA.joints
@@ -102,7 +102,7 @@ def test_all_messages_say_the_same_until_the_one_after_the_next_is_late(rate: in
         now = STAMP + tick * period
         limiter.tick(now + int(rng.uniform(0, 0.8) * period))
         limiter.commit(limiter.plan(Q + rng.uniform(-9, 9, 7), np.zeros(7)))
-        message = driver.message(limiter.motion(), pose(), now + round(limiter._beat.late_s * 1e9))
+        message = driver.message(limiter.motion(), pose(), None, now + round(limiter._beat.late_s * 1e9))
         said = points_of(message)
         if last is not None:
             for after in np.linspace(1, 2 * period + LATE_NS, 23).astype(int).tolist():
@@ -120,7 +120,7 @@ def test_knots_are_evenly_spaced_though_stamps_are_not() -> None:
     for tick in range(1500):
         stamp = STAMP + round(tick * PERIOD * 1.0003 + rng.uniform(0, 400_000))
         limiter.commit(limiter.plan(Q + 0.1 * np.sin((tick + 1) / 20), np.zeros(7)))
-        message = driver.message(limiter.motion(), pose(), stamp)
+        message = driver.message(limiter.motion(), pose(), None, stamp)
         times, rows = points_of(message)
         at = next(i for i, row in enumerate(rows) if np.array_equal(row[0], limiter.motion().q[0]))
         newest.append(times[at])
@@ -135,7 +135,7 @@ def test_a_clock_slower_than_the_loop_makes_no_step() -> None:
     for tick in range(100):
         limiter.commit(limiter.plan(Q + 0.9, np.zeros(7)))
         stamp = STAMP + tick * PERIOD * 7 // 10
-        said = points_of(driver.message(limiter.motion(), pose(), stamp))
+        said = points_of(driver.message(limiter.motion(), pose(), None, stamp))
         if last is not None:
             time = max(stamp, said[0][0]) + 1
             np.testing.assert_allclose(place(said, time), place(last, time), atol=1e-3)
@@ -149,7 +149,7 @@ def test_missed_ticks_are_said_as_the_way_to_rest_that_the_arm_was_on() -> None:
         now += PERIOD * (3 if tick in (20, 41) else 1)
         limiter.tick(now)
         limiter.commit(limiter.plan(Q + 0.9, np.zeros(7)))
-        said = points_of(driver.message(limiter.motion(), pose(), now))
+        said = points_of(driver.message(limiter.motion(), pose(), None, now))
         if last is not None:
             newest = now + 2 * PERIOD + LATE_NS
             for time in np.linspace(now, newest - PERIOD, 20).astype(int).tolist():
@@ -159,11 +159,11 @@ def test_missed_ticks_are_said_as_the_way_to_rest_that_the_arm_was_on() -> None:
 
 def test_a_stream_begins_with_time_for_the_controller_to_settle() -> None:
     driver = driver_for(with_driver("joint_trajectory"))
-    first = driver.message(STILL, pose(), STAMP)
+    first = driver.message(STILL, pose(), None, STAMP)
     times, rows = points_of(first)
     assert times == [STAMP + SETTLE_NS]
     np.testing.assert_array_equal(rows[0], [Q, 0 * Q, 0 * Q])
-    later = [driver.message(STILL, pose(), STAMP + tick * PERIOD) for tick in range(1, 40)]
+    later = [driver.message(STILL, pose(), None, STAMP + tick * PERIOD) for tick in range(1, 40)]
     silent = [message is None for message in later]
     assert silent == [True] * 11 + [False] * 28
     times, rows = points_of(later[-1])
@@ -171,16 +171,18 @@ def test_a_stream_begins_with_time_for_the_controller_to_settle() -> None:
     assert times[0] <= STAMP + 39 * PERIOD < times[-1]
     assert (rows[:, 0] == Q).all()
     # After a silence it is asked to come there again.
-    assert points_of(driver.message(STILL, pose(), STAMP + 60 * 10**9))[0] == [STAMP + 60 * 10**9 + SETTLE_NS]
+    assert points_of(driver.message(STILL, pose(), None, STAMP + 60 * 10**9))[0] == [
+        STAMP + 60 * 10**9 + SETTLE_NS
+    ]
 
 
 def test_an_arm_that_was_moved_after_a_stream_is_not_sent_back_to_where_that_one_ended() -> None:
     driver = driver_for(with_driver("joint_trajectory"))
     for tick in range(40):
-        driver.message(STILL, pose(), STAMP + tick * PERIOD)
+        driver.message(STILL, pose(), None, STAMP + tick * PERIOD)
     moved = Motion(STILL.after_s, STILL.q + 0.2, STILL.v, STILL.a)
     now = STAMP + 140 * PERIOD
-    times, rows = points_of(driver.message(moved, pose(), now))
+    times, rows = points_of(driver.message(moved, pose(), None, now))
     assert times == [now + SETTLE_NS]
     np.testing.assert_array_equal(rows[0, 0], Q + 0.2)
 
@@ -194,7 +196,7 @@ def test_a_clock_that_is_set_in_the_middle_of_a_motion_only_shifts_it(step_s: fl
         limiter.tick(time)
         limiter.commit(limiter.plan(Q + 0.5, np.zeros(7)))
         was_set = round(step_s * 1e9) if tick >= 25 else 0
-        said = points_of(driver.message(limiter.motion(), pose(), time + was_set))
+        said = points_of(driver.message(limiter.motion(), pose(), None, time + was_set))
         if last is not None:
             set_now = was_set if tick == 25 else 0
             for ago in range(0, PERIOD + LATE_NS, 1_000_000):
@@ -206,7 +208,7 @@ def test_a_clock_that_is_set_in_the_middle_of_a_motion_only_shifts_it(step_s: fl
 def test_joint_position() -> None:
     driver = driver_for(with_driver("joint_position"))
     assert driver.topic == "/forward_position_controller/commands"
-    message = driver.message(STILL, pose(), STAMP)
+    message = driver.message(STILL, pose(), None, STAMP)
     assert type(message).__name__ == "Float64MultiArray"
     assert list(message.data) == Q.tolist()
 
@@ -214,7 +216,7 @@ def test_joint_position() -> None:
 @given(st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 1e-3))
 def test_cartesian_pose(quaternion: list[float]) -> None:
     rotation = Rotation.from_quat(quaternion)
-    message = driver_for(with_driver("cartesian_pose")).message(STILL, pose(rotation), STAMP)
+    message = driver_for(with_driver("cartesian_pose")).message(STILL, pose(rotation), None, STAMP)
     assert type(message).__name__ == "PoseStamped"
     assert message.header.frame_id == "base"
     assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == STAMP
@@ -230,7 +232,7 @@ def test_messages_survive_serialisation(name: str) -> None:
     """Every field has the type that the middleware wants."""
     serialization = pytest.importorskip("rclpy.serialization")
     driver = driver_for(with_driver(name))
-    message = driver.message(STILL, pose(), STAMP)
+    message = driver.message(STILL, pose(), None, STAMP)
     data = serialization.serialize_message(message)
     assert serialization.deserialize_message(data, driver.message_type) == message
 
@@ -242,7 +244,7 @@ def test_what_is_not_finite_is_refused(name: str, row: int, bad: float) -> None:
     motion = Motion(STILL.after_s, STILL.q.copy(), STILL.v, STILL.a)
     motion.q[row, 4] = bad
     with pytest.raises(Refused) as caught:
-        driver_for(with_driver(name)).message(motion, pose(), STAMP)
+        driver_for(with_driver(name)).message(motion, pose(), None, STAMP)
     assert caught.value.reason == "nan"
 
 
@@ -251,7 +253,7 @@ def test_what_is_not_finite_is_refused(name: str, row: int, bad: float) -> None:
 def test_a_command_for_too_few_or_many_joints_is_refused(name: str, count: int) -> None:
     rows = np.zeros((2, count))
     with pytest.raises(Refused) as caught:
-        driver_for(with_driver(name)).message(Motion(STILL.after_s, rows, rows, rows), pose(), STAMP)
+        driver_for(with_driver(name)).message(Motion(STILL.after_s, rows, rows, rows), pose(), None, STAMP)
     assert caught.value.reason == "incomplete"
 
 
@@ -259,5 +261,5 @@ def test_cartesian_pose_refuses_a_bad_pose() -> None:
     driver = driver_for(with_driver("cartesian_pose"))
     for wrong, reason in ((np.eye(3), "incomplete"), (np.full((4, 4), math.nan), "nan")):
         with pytest.raises(Refused) as caught:
-            driver.message(STILL, wrong, STAMP)
+            driver.message(STILL, wrong, None, STAMP)
         assert caught.value.reason == reason

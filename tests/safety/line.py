@@ -43,7 +43,7 @@ class Line:
 
     def say(self, motion: Motion, stamp_ns: int) -> None:
         """Send a motion that was planned at `stamp_ns`."""
-        message = self._driver.message(motion, np.eye(4), stamp_ns)
+        message = self._driver.message(motion, np.eye(4), None, stamp_ns)
         late = self._late()
         if message is not None and late is not None:
             self._travelling.append((max(self.now_ns, stamp_ns) + TRANSPORT_NS + late, message))

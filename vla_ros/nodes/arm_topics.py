@@ -84,7 +84,7 @@ class ArmTopics:
     def send(self, command: Command) -> None:
         """Publish one command to the driver."""
         pose = self.kinematics.forward(command.sent)
-        message = self._driver.message(command.motion, pose, command.stamp_ns)
+        message = self._driver.message(command.motion, pose, command.gripper, command.stamp_ns)
         if message is not None:
             self._publisher.publish(message)
         wanted = command.gripper_wanted

@@ -179,10 +179,15 @@ class GripperActionDriver(Model):
 
 
 class GripperInterbotixDriver(Model):
-    """interbotix_xs_sdk: interbotix_xs_msgs/JointSingleCommand for the motor `name` on `topic`."""
+    """interbotix_xs_sdk: interbotix_xs_msgs/JointSingleCommand for the motor `name` on `topic`.
+
+    mode: set before the first command by the arm's modes_service. (interbotix_xsarm_control's own mode files
+    say `pwm`, by which an angle would mean next to nothing.)
+    """
 
     topic: Topic
     name: Text = "gripper"
+    mode: Literal["position", "current_based_position"] | None = None
 
 
 class GripperWithArm(Model):

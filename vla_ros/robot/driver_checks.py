@@ -57,8 +57,8 @@ def driver_problems(at: KeyPath, arm: Arm) -> Iterator[Problem]:
         )
 
 
-def gripper_problems(at: KeyPath, driver: str, gripper: Gripper) -> Iterator[Problem]:
-    """Mistakes in a gripper's keys, without the URDF; at: the gripper's path, driver: its arm's."""
+def gripper_problems(at: KeyPath, arm: Arm, gripper: Gripper) -> Iterator[Problem]:
+    """Mistakes in a gripper's keys, without the URDF; at: the gripper's path, arm: whose it is."""
     chosen = [name for name in _GRIPPER_DRIVERS if getattr(gripper, name) is not None]
     if len(chosen) != 1:
         yield Problem(
@@ -67,6 +67,7 @@ def gripper_problems(at: KeyPath, driver: str, gripper: Gripper) -> Iterator[Pro
             f"exactly one of {', '.join(_GRIPPER_DRIVERS)}",
             "keep the one by which the gripper is commanded" if chosen else "say how it is commanded",
         )
+    driver = arm.driver
     if gripper.with_arm is not None and driver not in WITH_GRIPPER:
         yield Problem(
             (*at, "with_arm"),
@@ -80,6 +81,15 @@ def gripper_problems(at: KeyPath, driver: str, gripper: Gripper) -> Iterator[Pro
             f"'{gripper.with_arm.joint}'",
             "'gripper', as Piper_ros calls it",
             "rename it",
+        )
+    entry = arm.drivers.interbotix
+    service = entry.modes_service if entry is not None and driver == "interbotix" else None
+    if gripper.interbotix is not None and gripper.interbotix.mode is not None and service is None:
+        yield Problem(
+            (*at, "interbotix", "mode"),
+            f"'{gripper.interbotix.mode}', but no service to set it by",
+            "the arm's drivers.interbotix.modes_service",
+            "add modes_service: /NAME/set_operating_modes there",
         )
     low, high = gripper.width
     if low >= high:

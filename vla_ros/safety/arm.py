@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from vla_ros.action.rotations import quaternion_to_matrix
 from vla_ros.errors import KinematicsError
 from vla_ros.robot.config import Arm, Control, Safety
-from vla_ros.robot.drivers import SETTLE_NS
+from vla_ros.robot.drivers import driver_class
 from vla_ros.safety.limits import JointLimiter, Step, into_box, outside_box
 from vla_ros.safety.tool import ToolKinematics, ToolLimiter
 from vla_ros.types import FloatArray, Motion
@@ -106,15 +106,15 @@ class ArmFollower:
         self._limiter = JointLimiter(arm.limits, period_s)
         self._tool = ToolLimiter(safety, kinematics, self._limiter)
         self._home = np.array(arm.home, dtype=np.float64)
-        self._goes_on = arm.driver == "joint_trajectory"
+        driver = driver_class(arm)
+        self._goes_on = driver.goes_on
         self._growth = period_s / max(safety.soft_start_s, period_s)
         self._last_sent: FloatArray | None = None
         self._sent_before: FloatArray | None = None
         self._wanted: FloatArray | None = None
         self._periods = 1
         self._smooth = _smoother(arm, period_s) if control.jerk_limited_targets else None
-        # See `vla_ros.robot.drivers.JointTrajectory` about the start of a stream.
-        self._settle_ticks = ceil(SETTLE_NS / 1e9 / period_s) if self._goes_on else 0
+        self._settle_ticks = ceil(driver.settle_ns / 1e9 / period_s)
         self._settling = 0
 
     @property

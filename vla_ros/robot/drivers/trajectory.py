@@ -1,21 +1,15 @@
-"""One class per driver protocol: from joint targets to the driver's message.
-
-Message packages are imported when a driver is made, so that a robot can be loaded and checked where
-there is no ROS.
-"""
+"""ros2_control's joint_trajectory_controller."""
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left, bisect_right
 from math import ceil
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
-from vla_ros.action.rotations import matrix_to_quaternion
-from vla_ros.errors import Refused
 from vla_ros.robot.config import Arm
+from vla_ros.robot.drivers.driver import StartStep, checked, doubles
 from vla_ros.robot.spline import coefficients, state
 from vla_ros.types import FloatArray, Motion
 
@@ -33,28 +27,6 @@ LONGEST_GAP = 1_000
 SAME_PLACE = 1e-6
 # A tick changes where and how fast the next knot is by less than this, rad and rad/s.
 SAME_KNOT, SAME_SPEED = 1e-3, 0.2
-
-
-class Driver(Protocol):
-    """A driver's topic and how a motion is said on it. One stream of commands, in order of time."""
-
-    topic: str
-    message_type: type
-
-    def message(self, motion: Motion, tool_pose: FloatArray, stamp_ns: int) -> Any:
-        """The message that commands `motion`, or None where there is nothing new to say.
-
-        motion: joints in the order of the YAML's `joints`. tool_pose: 4x4, forward(motion.q[0]), tool in base
-        frame. stamp_ns: now, ROS clock, to which motion.after_s refers.
-
-        Raises Refused: "incomplete" (wrong shape), "nan" (not finite).
-        """
-        ...
-
-
-def driver_for(arm: Arm) -> Driver:
-    """The driver that the arm's YAML chooses. Raises ImportError without the ROS message packages."""
-    return _DRIVERS[arm.driver](arm)
 
 
 class JointTrajectory:
@@ -82,6 +54,10 @@ class JointTrajectory:
     `interpolate_from_desired_state` (Jazzy) is true. The arm should not set off before.
     """
 
+    goes_on: ClassVar[bool] = True
+    settle_ns: ClassVar[int] = SETTLE_NS
+    with_gripper: ClassVar[bool] = False
+
     def __init__(self, arm: Arm) -> None:
         from trajectory_msgs.msg import JointTrajectory as Message
         from trajectory_msgs.msg import JointTrajectoryPoint
@@ -97,9 +73,13 @@ class JointTrajectory:
         self._newest = 0
         self._settled_ns = 0
 
-    def message(self, motion: Motion, tool_pose: FloatArray, stamp_ns: int) -> Any:
+    def start_steps(self) -> tuple[StartStep, ...]:
+        """None."""
+        return ()
+
+    def message(self, motion: Motion, tool_pose: FloatArray, gripper: float | None, stamp_ns: int) -> Any:
         """See Driver.message. None while the controller settles at the start of a stream."""
-        rows = _checked(motion, len(self._joints))
+        rows = checked(motion, len(self._joints))
         after_ns = [round(after * NS) for after in motion.after_s.tolist()]
         period = after_ns[1] - after_ns[0]
         due, periods = self._due(stamp_ns + after_ns[0] + period + LATE_NS, period)
@@ -183,82 +163,8 @@ class JointTrajectory:
         points = []
         for time_ns, (q, v, a) in zip(times, rows, strict=True):
             point = self._point_type()
-            point.positions, point.velocities, point.accelerations = _doubles(q), _doubles(v), _doubles(a)
+            point.positions, point.velocities, point.accelerations = doubles(q), doubles(v), doubles(a)
             point.time_from_start.sec, point.time_from_start.nanosec = divmod(time_ns - times[0], NS)
             points.append(point)
         message.points = points
         return message
-
-
-class JointPosition:
-    """std_msgs/Float64MultiArray with one number per joint, in the controller's order."""
-
-    def __init__(self, arm: Arm) -> None:
-        from std_msgs.msg import Float64MultiArray
-
-        assert arm.drivers.joint_position is not None
-        self.topic = arm.drivers.joint_position.topic
-        self.message_type: type = Float64MultiArray
-        self._joints = len(arm.joints)
-
-    def message(self, motion: Motion, tool_pose: FloatArray, stamp_ns: int) -> Any:
-        """See Driver.message."""
-        message: Any = self.message_type()
-        message.data = _doubles(_checked(motion, self._joints)[0, 0])
-        return message
-
-
-class CartesianPose:
-    """geometry_msgs/PoseStamped of the tool, in the frame the YAML names."""
-
-    def __init__(self, arm: Arm) -> None:
-        from geometry_msgs.msg import PoseStamped
-
-        assert arm.drivers.cartesian_pose is not None
-        self.topic = arm.drivers.cartesian_pose.topic
-        self.message_type: type = PoseStamped
-        self._frame = arm.drivers.cartesian_pose.frame
-        self._joints = len(arm.joints)
-
-    def message(self, motion: Motion, tool_pose: FloatArray, stamp_ns: int) -> Any:
-        """See Driver.message."""
-        _checked(motion, self._joints)
-        if np.shape(tool_pose) != (4, 4):
-            raise Refused("incomplete", f"tool pose has shape {np.shape(tool_pose)}, expected (4, 4)")
-        if not np.isfinite(tool_pose).all():
-            raise Refused("nan", f"tool pose is not finite: {np.asarray(tool_pose).tolist()}")
-        message: Any = self.message_type()
-        message.header.frame_id = self._frame
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
-        pose = message.pose
-        pose.position.x, pose.position.y, pose.position.z = map(float, tool_pose[:3, 3])
-        o = pose.orientation
-        o.x, o.y, o.z, o.w = map(float, matrix_to_quaternion(tool_pose[:3, :3]))
-        return message
-
-
-_DRIVERS: dict[str, type[JointTrajectory] | type[JointPosition] | type[CartesianPose]] = {
-    "joint_trajectory": JointTrajectory,
-    "joint_position": JointPosition,
-    "cartesian_pose": CartesianPose,
-}
-
-
-def _checked(motion: Motion, joints: int) -> FloatArray:
-    """q, v and a of every row, [P, 3, J]."""
-    rows = len(motion.after_s)
-    for name, values in (("q", motion.q), ("v", motion.v), ("a", motion.a)):
-        if np.shape(values) != (rows, joints):
-            found = f"{name} of a motion has shape {np.shape(values)}"
-            raise Refused("incomplete", f"{found}, expected ({rows}, {joints})")
-    together = np.stack([motion.q, motion.v, motion.a], axis=1)
-    if not np.isfinite(together).all():
-        raise Refused("nan", f"joint command is not finite: {together.tolist()}")
-    return together
-
-
-def _doubles(values: FloatArray) -> array[float]:
-    """For a message's float64[]: rclpy copies an array.array as it is, and looks at each number of a list."""
-    doubles = array("d")
-    doubles.frombytes(values.tobytes())
-    return doubles
