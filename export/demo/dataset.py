@@ -54,7 +54,7 @@ class Statistics:
     @property
     def scaling(self) -> Scaling:
         """As the policy is trained and run: never clipped."""
-        return Scaling(self.q01, self.q99, self.mask, clip=False)
+        return Scaling(self.q01, self.q99, self.mask)
 
     def to_json(self) -> dict[str, list]:
         """OpenVLA's layout."""

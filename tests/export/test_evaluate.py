@@ -15,7 +15,7 @@ from vla_ros.sim.offscreen import RenderingUnavailableError
 from vla_ros.sim.task import EVALUATION_SEED_START, draw_scene
 from vla_ros.sim.world import World
 
-SCALING = Scaling(np.full(10, -2.0), np.full(10, 2.0), np.arange(10) != 9, clip=False)
+SCALING = Scaling(np.full(10, -2.0), np.full(10, 2.0), np.arange(10) != 9)
 
 
 def test_wilson_interval_of_known_cases() -> None:

@@ -232,4 +232,4 @@ def _scaling(file: Path, key: str, entry: Any, group: str, clip: bool) -> Scalin
             f"{where}: index {index}: q99 {q99[index]} is not above q01 {q01[index]}, so it cannot be "
             f"normalised; set its mask to false or export again"
         )
-    return Scaling(q01, q99, mask, clip)
+    return Scaling(q01, q99, mask, 1.0 if clip else np.inf)
