@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vla_ros.cli_robot import robot_app
 from vla_ros.errors import VlaRosError
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ With a ROS 2 distribution, this starts the same processes:
 
     ros2 launch vla_ros franka.launch.py policy:=franka_pick""",
 )
+
+app.add_typer(robot_app, name="robot")
 
 ROBOT = typer.Option(..., "--robot", help="A robot by name (franka), or the path of its YAML.")
 POLICY = typer.Option(..., "--policy", help="A policy bundle by name (franka_pick), or its folder.")

@@ -100,7 +100,7 @@ def _shared(robot: Robot) -> Iterator[Problem]:
                     "a topic of this arm's own",
                     "name this arm's",
                 )
-        streams = [(("states",), arm.states.topic, arm.joints)]
+        streams: list[tuple[KeyPath, str, list[str]]] = [(("states",), arm.states.topic, arm.joints)]
         if arm.gripper is not None:
             streams.append((("gripper", "states"), arm.gripper.states.topic, arm.gripper.joints))
         for key, topic, names in streams:

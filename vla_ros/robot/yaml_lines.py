@@ -139,9 +139,9 @@ def _refuse_deep(file: Path, text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > _DEEPEST:
+            line = event.start_mark.line + 1 if event.start_mark else 1
             raise ConfigError(
-                f"{file}:{event.start_mark.line + 1}: (file): found brackets nested too deeply; expected a "
-                "robot YAML; correct it"
+                f"{file}:{line}: (file): found brackets nested too deeply; expected a robot YAML; correct it"
             )
 
 
