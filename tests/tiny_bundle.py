@@ -28,8 +28,8 @@ WORDS += ("red", "green", "blue", "yellow", "purple", "orange")
 VOCABULARY = len(WORDS) + 2
 STATE = [
     {"arm": "arm", "signal": "tcp_position", "size": 3},
-    {"arm": "arm", "signal": "tcp_rot6d", "rot6d": "columns", "size": 6},
-    {"arm": "arm", "signal": "gripper_width", "size": 1},
+    {"arm": "arm", "signal": "tcp_rotation", "rotation": "rot6d_columns", "size": 6},
+    {"arm": "arm", "signal": "gripper", "gripper": {"unit": "width_m"}, "size": 1},
 ]
 ACTION = [
     {"arm": "arm", "signal": "tcp_position", "size": 3, "reference": "eef_relative"},

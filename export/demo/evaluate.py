@@ -185,7 +185,7 @@ def bundle_policy(directory: Path) -> Policy:
     """Policy from an exported bundle, through the runtime's own backend."""
     from vla_ros.policy.bundle import load_bundle
     from vla_ros.policy.onnx_backend import OnnxPolicy
-    from vla_ros.policy.preprocess import read_tokenizer
+    from vla_ros.policy.prompt import read_tokenizer
 
     bundle = load_bundle(directory)
     network = OnnxPolicy(bundle, threads=1)

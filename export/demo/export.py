@@ -162,8 +162,8 @@ def manifest(steps: int, latency: tuple[float, float]) -> dict[str, Any]:
             "images": [{"role": view, **image} for view in VIEWS],
             "state": [
                 {"arm": "arm", "signal": "tcp_position", "size": 3},
-                {"arm": "arm", "signal": "tcp_rot6d", "rot6d": "columns", "size": 6},
-                {"arm": "arm", "signal": "gripper_width", "size": 1},
+                {"arm": "arm", "signal": "tcp_rotation", "rotation": "rot6d_columns", "size": 6},
+                {"arm": "arm", "signal": "gripper", "gripper": {"unit": "width_m"}, "size": 1},
             ],
             "prompt": {
                 "template": "{instruction}",

@@ -13,7 +13,7 @@ from vla_ros.export.demo.text import build_tokenizer
 from vla_ros.policy.bundle import Bundle, load_bundle
 from vla_ros.policy.onnx_backend import OnnxPolicy
 from vla_ros.policy.parity import read_parity, run_parity
-from vla_ros.policy.preprocess import read_tokenizer, tokenise
+from vla_ros.policy.prompt import read_tokenizer, tokenise
 from vla_ros.sim.task import INSTRUCTIONS
 
 DIRECTORY = Path(__file__).parents[2] / "policies" / "franka_pick"
@@ -46,7 +46,7 @@ def test_the_tokenizer_is_the_one_trained_with(bundle: Bundle) -> None:
     tokenizer, built = read_tokenizer(bundle), build_tokenizer()
     assert tokenizer.get_vocab() == built.get_vocab()
     for template in INSTRUCTIONS:
-        ids = tokenise(tokenizer, bundle, template.format(color="red"))
+        ids = tokenise(tokenizer, bundle.manifest, template.format(color="red"))
         assert built.encode(template.format(color="red")).ids == ids[0][ids[0] > 0].tolist()
 
 
@@ -58,7 +58,7 @@ def test_the_named_colour_steers_the_arm(bundle: Bundle) -> None:
     for case in read_parity(bundle.path(bundle.manifest.parity))[0]:
 
         def chunk(text: str, case=case) -> np.ndarray:
-            inputs = {**case.inputs, "tokens": tokenise(tokenizer, bundle, text)}
+            inputs = {**case.inputs, "tokens": tokenise(tokenizer, bundle.manifest, text)}
             return policy.infer(inputs, case.noise).values[:, :3]
 
         colors = [chunk(f"pick up the {color} block") for color in COLORS]

@@ -31,8 +31,8 @@ def test_the_franka_fits(bundle: Bundle) -> None:
         "camera 'front'",
         "camera 'wrist'",
         "state arm.tcp_position",
-        "state arm.tcp_rot6d",
-        "state arm.gripper_width",
+        "state arm.tcp_rotation",
+        "state arm.gripper",
         "action arm.tcp_position",
         "action arm.tcp_rot6d",
         "action arm.gripper",
@@ -92,7 +92,7 @@ def test_each_mismatch_is_one_line_with_its_fix(bundle: Bundle, change, what, ex
 
 def test_a_robot_without_gripper(bundle: Bundle) -> None:
     lines = broken(bundle, edited(lambda fields: fields["arms"]["arm"].pop("gripper")))
-    assert [line.what for line in lines] == ["state arm.gripper_width", "action arm.gripper"]
+    assert [line.what for line in lines] == ["state arm.gripper", "action arm.gripper"]
     assert all("add arms.arm.gripper" in line.fix for line in lines)
 
 

@@ -2,42 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from vla_ros.action.rotations import matrix_to_rot6d, quaternion_to_matrix
-from vla_ros.errors import Refused
-from vla_ros.policy.manifest_inputs import StateSlice
+from vla_ros.action.grippers import gripper_from_width
+from vla_ros.action.rotations import encode_rotation, quaternion_to_matrix
+from vla_ros.errors import ContractError, Refused
+from vla_ros.policy.manifest import Manifest
+from vla_ros.policy.manifest_inputs import Horn, StateSlice
 from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
+from vla_ros.robot.config import Arm
 from vla_ros.types import ActionChunk, FloatArray, Observation
 
 
 def state_vector(
-    parts: Sequence[StateSlice], arms: Mapping[str, str], observation: Observation
+    manifest: Manifest, arms: Mapping[str, tuple[str, Arm]], observation: Observation
 ) -> FloatArray:
-    """float64 [S]: the slices in the manifest's order, SI, not yet normalised.
+    """float64 [S]: the slices in the manifest's order and conventions, not yet normalised.
 
-    arms: {arm role of the manifest: arm of the robot}. Each value is found by its name, so the order in which
-    the robot lists or sends them plays no part.
+    arms: {arm role of the manifest: (name, arm) of the robot}. Each value is found by its name, so the order
+    in which the robot lists or sends them plays no part. Padding is 0.
     Raises Refused("incomplete") when the observation lacks one: it is never made up.
     """
-    found = [state_signal(part, arms[part.arm], observation) for part in parts]
+    found = [
+        np.zeros(part.size)
+        if part.arm is None
+        else state_signal(part, *arms[part.arm], observation, manifest.tool_rotation(part.arm))
+        for part in manifest.inputs.state
+    ]
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def state_signal(part: StateSlice, arm: str, observation: Observation) -> FloatArray:
-    """One slice of the state vector, SI. Raises Refused("incomplete") when the observation lacks it."""
-    group = {"joint_position": "joint_position", "gripper_width": "gripper"}.get(part.signal, "tcp_pose")
-    values = observation.state.get(f"{arm}/{group}")
+def state_signal(
+    part: StateSlice, name: str, arm: Arm, observation: Observation, tool_rotation: FloatArray
+) -> FloatArray:
+    """One slice of the state vector [size], of the robot's arm `name`.
+
+    tool_rotation: [3, 3], the manifest's for this arm. In BridgeData V2 it is default_rot^T: there a tool's
+    rotation is R default_rot^T (rail-berkeley/bridge_data_robot, widowx_controller.py; clients in SimplerEnv
+    write mat2euler(R @ default_rot.T)).
+    Raises Refused("incomplete") when the observation lacks it.
+    """
+    group = {"joint_position": "joint_position", "gripper": "gripper"}.get(part.signal, "tcp_pose")
+    values = observation.state.get(f"{name}/{group}")
     if values is None:
-        raise Refused("incomplete", f"the observation holds no {arm}/{group}, which the policy needs")
+        raise Refused("incomplete", f"the observation holds no {name}/{group}, which the policy needs")
+    if part.signal == "joint_position":
+        if len(values) != part.size:
+            raise Refused(
+                "incomplete", f"{name}/{group} has {len(values)} values, the policy needs {part.size}"
+            )
+        return values if part.signs is None else values * np.array(part.signs, dtype=np.float64)
     if part.signal == "tcp_position":
         return values[:3]
-    if part.signal == "tcp_rot6d":
-        return matrix_to_rot6d(quaternion_to_matrix(values[3:]), part.rot6d or "columns")
-    return values
+    if part.rotation is not None:
+        return encode_rotation(quaternion_to_matrix(values[3:]) @ tool_rotation, part.rotation)
+    if arm.gripper is None:
+        raise ContractError(f"policy: needs a gripper, but the robot's arm '{name}' declares none")
+    return np.atleast_1d(gripper_signal(part, float(values[0]), arm.gripper.width))
+
+
+def gripper_signal(part: StateSlice, width: float, ends: tuple[float, float]) -> FloatArray:
+    """[1]: an opening width in m as the slice wants it. ends: the widths in m when closed and when open."""
+    if part.gripper is not None:
+        return np.atleast_1d(gripper_from_width(width, part.gripper, ends))
+    assert part.horn is not None
+    return np.array([horn_value(part.horn, (width - ends[0]) / (ends[1] - ends[0]))])
+
+
+def horn_value(horn: Horn, opened: float) -> float:
+    """What a policy is told of a gripper that is open by the fraction `opened` (`Horn` has the formula).
+
+    Beyond the horn's reach its angle stays at a right one, as in openpi.
+    """
+    travel = horn.travel[0] + opened * (horn.travel[1] - horn.travel[0])
+    sine = (horn.horn_m**2 + travel**2 - horn.rod_m**2) / (2 * horn.horn_m * travel)
+    angle = math.asin(min(1.0, max(-1.0, sine)))
+    return (angle - horn.angle[0]) / (horn.angle[1] - horn.angle[0])
 
 
 def with_predicted_state(observation: Observation, chunk: ActionChunk | None) -> Observation:

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from vla_ros.action.normalise import Scaling
 from vla_ros.errors import ContractError
 from vla_ros.policy.bundle import Bundle
+from vla_ros.policy.contract_inputs import input_lines
+from vla_ros.policy.contract_line import ContractLine, paired
 from vla_ros.policy.manifest import Manifest
-from vla_ros.policy.manifest_inputs import ImageInput, StateSlice
 from vla_ros.policy.manifest_outputs import ActionSlice
 from vla_ros.policy.ranges import outside
-from vla_ros.robot.config import Arm, Robot
-
-
-@dataclass(frozen=True)
-class ContractLine:
-    """One thing that policy and robot must agree on. fix: what to do, empty when `ok`."""
-
-    ok: bool
-    what: str
-    policy_says: str
-    robot_says: str
-    fix: str = ""
+from vla_ros.robot.config import Robot
 
 
 def match(bundle: Bundle, robot: Robot) -> list[ContractLine]:
@@ -32,8 +22,7 @@ def match(bundle: Bundle, robot: Robot) -> list[ContractLine]:
     return [
         _embodiment(manifest, robot),
         _arms(manifest, robot),
-        *_cameras(manifest, robot),
-        *_states(bundle, robot),
+        *input_lines(bundle, robot),
         *_actions(bundle, robot),
         *_rates(manifest, robot),
     ]
@@ -68,67 +57,9 @@ def _arms(manifest: Manifest, robot: Robot) -> ContractLine:
     return ContractLine(ok, "arms", policy_says, says, "" if ok else fix)
 
 
-def _cameras(manifest: Manifest, robot: Robot) -> Iterator[ContractLine]:
-    if not manifest.inputs.images:
-        fix = (
-            f"policy '{manifest.name}' looks at no camera, but images are what an observation's time is "
-            f"taken from: export it with at least one"
-        )
-        yield ContractLine(False, "cameras", "none", ", ".join(robot.cameras), fix)
-    taken: dict[str, str] = {}
-    for image in manifest.inputs.images:
-        what = f"camera '{image.role}'"
-        wants = f"{image.width}×{image.height} {image.fit} {image.kernel} {image.colour}"
-        name = robot.policy.cameras.get(image.role)
-        if name is None:
-            fix = (
-                f"policy expects {what} {image.width}×{image.height}; robot '{robot.name}' has "
-                f"{', '.join(robot.cameras)}: map one under policy.cameras"
-            )
-            yield ContractLine(False, what, wants, "not mapped", fix)
-            continue
-        yield _camera(manifest, robot, image, name, taken.get(name), wants)
-        taken[name] = image.role
-
-
-def _camera(
-    manifest: Manifest, robot: Robot, image: ImageInput, name: str, taken: str | None, wants: str
-) -> ContractLine:
-    what = f"camera '{image.role}'"
-    camera = robot.cameras[name]
-    says = f"{name} {camera.width}×{camera.height} at {camera.rate_hz:g} Hz on {camera.topic}"
-    fix = ""
-    if taken is not None:
-        fix = (
-            f"policy.cameras maps both '{taken}' and '{image.role}' to camera '{name}': policy "
-            f"'{manifest.name}' needs a view of its own for each"
-        )
-    elif camera.width < image.width or camera.height < image.height:
-        fix = (
-            f"policy expects {what} {image.width}×{image.height}; robot '{robot.name}' camera '{name}' has "
-            f"only {camera.width}×{camera.height}: run it at a higher resolution"
-        )
-    elif camera.rate_hz * manifest.outputs.dt_s < 1 - 1e-9:
-        fix = (
-            f"policy '{manifest.name}' was trained at {1 / manifest.outputs.dt_s:g} Hz; camera '{name}' "
-            f"gives {camera.rate_hz:g} Hz: run it at a higher rate"
-        )
-    return ContractLine(not fix, what, wants, says, fix)
-
-
-def _paired(manifest: Manifest, robot: Robot, role: str) -> tuple[str, Arm] | None:
-    """The robot's arm (name, arm) that plays `role`; None when the robot has too few."""
-    index = manifest.arms.index(role)
-    return list(robot.arms.items())[index] if index < len(robot.arms) else None
-
-
-def _states(bundle: Bundle, robot: Robot) -> Iterator[ContractLine]:
-    yield from _slices("state", bundle.manifest.inputs.state, bundle.proprio, bundle.manifest, robot)
-
-
 def _actions(bundle: Bundle, robot: Robot) -> Iterator[ContractLine]:
     manifest = bundle.manifest
-    yield from _slices("action", manifest.outputs.action, bundle.action, manifest, robot)
+    yield from _slices(manifest.outputs.action, bundle.action, manifest, robot)
     for role in manifest.arms:
         signals = {part.signal for part in manifest.outputs.action if part.arm == role}
         if ("tcp_position" in signals) != ("tcp_rot6d" in signals):
@@ -146,18 +77,17 @@ def _actions(bundle: Bundle, robot: Robot) -> Iterator[ContractLine]:
 
 
 def _slices(
-    kind: str,
-    parts: Sequence[StateSlice | ActionSlice],
+    parts: Sequence[ActionSlice],
     scaling: Scaling,
     manifest: Manifest,
     robot: Robot,
 ) -> Iterator[ContractLine]:
     begin = 0
     for part in parts:
-        line = _slice(kind, part, manifest, robot)
+        line = _slice(part, manifest, robot)
         columns = slice(begin, begin + part.size)
         begin += part.size
-        pair = _paired(manifest, robot, part.arm)
+        pair = paired(manifest, robot, part.arm)
         if line.ok and pair is not None:
             wrong = outside(part, scaling.low[columns], scaling.high[columns], pair[1], robot.safety)
             if wrong:
@@ -169,14 +99,13 @@ def _slices(
         yield line
 
 
-def _slice(kind: str, part: StateSlice | ActionSlice, manifest: Manifest, robot: Robot) -> ContractLine:
-    what = f"{kind} {part.arm}.{part.signal}"
+def _slice(part: ActionSlice, manifest: Manifest, robot: Robot) -> ContractLine:
+    what = f"action {part.arm}.{part.signal}"
     wants = str(part.size)
     if part.rot6d:
         wants += f", rot6d by {part.rot6d}"
-    if isinstance(part, ActionSlice):
-        wants += f", {part.reference}"
-    pair = _paired(manifest, robot, part.arm)
+    wants += f", {part.reference}"
+    pair = paired(manifest, robot, part.arm)
     if pair is None:
         fix = f"policy '{manifest.name}' uses arm '{part.arm}', which robot '{robot.name}' has not"
         return ContractLine(False, what, wants, "no such arm", fix)
@@ -200,9 +129,7 @@ def _slice(kind: str, part: StateSlice | ActionSlice, manifest: Manifest, robot:
                 f"'{robot.name}' arm '{name}' has {len(arm.joints)} joints"
             )
     else:
-        says = f"{arm.tool_frame} in {arm.base_frame}, {len(arm.joints)} joints"
-        if kind == "action":
-            says += f", driver {arm.driver}"
+        says = f"{arm.tool_frame} in {arm.base_frame}, {len(arm.joints)} joints, driver {arm.driver}"
     return ContractLine(not fix, what, wants, says, fix)
 
 

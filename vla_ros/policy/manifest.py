@@ -105,7 +105,8 @@ class Manifest(Model):
 
     @model_validator(mode="after")
     def _arms_declared(self) -> Manifest:
-        used = {part.arm for part in self.inputs.state} | {part.arm for part in self.outputs.action}
+        used = {part.arm for part in self.inputs.state if part.arm is not None}
+        used |= {part.arm for part in self.outputs.action if part.arm is not None}
         used |= set(self.tool_rotations)
         if not used <= set(self.arms):
             raise ValueError(

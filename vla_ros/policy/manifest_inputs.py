@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from vla_ros.policy.manifest_model import Model, PositiveInt, Rot6d, check_slice
+from vla_ros.policy.manifest_model import GripperUnit, Model, PositiveInt, Rotation, check_part
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 PLACEHOLDERS = ("instruction", "robot_tag", "body", "fps", "chunk_size", "views", "state")
@@ -42,18 +46,75 @@ class ImageInput(Model):
         return self
 
 
+class Horn(Model):
+    """A gripper's linkage: a horn of length `horn_m` turns and pushes the finger by a rod of length `rod_m`.
+
+    The finger's travel l lies between `travel` [closed, open] in m and makes the horn's angle
+    asin((horn^2 + l^2 - rod^2) / (2 horn l)); the value is that angle on the straight line that is 0 and 1 at
+    `angle`, rad. So openpi's `adapt_to_pi` shows ALOHA's gripper to pi0 (src/openpi/policies/aloha_policy.py,
+    `_gripper_to_angular`): travel 0.01844 to 0.05800, horn 0.022, rod 0.036, angle 0.5476 to 1.6296.
+    """
+
+    travel: tuple[Positive, Positive]
+    horn_m: Positive
+    rod_m: Positive
+    angle: tuple[float, float]
+
+    @model_validator(mode="after")
+    def _turns(self) -> Horn:
+        for travel in self.travel:
+            sine = (self.horn_m**2 + travel**2 - self.rod_m**2) / (2 * self.horn_m * travel)
+            if abs(sine) > 1 + 1e-9:  # openpi's open gripper is where the horn reaches furthest, at 1
+                raise ValueError(
+                    f"travel: a horn of {self.horn_m} m and a rod of {self.rod_m} m never reach {travel}"
+                )
+        if self.travel[0] >= self.travel[1] or self.angle[0] == self.angle[1]:
+            raise ValueError(
+                f"travel {self.travel} or angle {self.angle}: expected [closed, open], further apart"
+            )
+        return self
+
+
 class StateSlice(Model):
     """A part of the state vector, in order. `signal` of arm slot `arm` (a role: the robot's arms are
-    matched in order)."""
+    matched in order).
 
-    arm: str
-    signal: Literal["joint_position", "tcp_position", "tcp_rot6d", "gripper_width"]
-    rot6d: Rot6d | None = None
+    joint_position  rad, times `signs` (1 or -1 for each joint) where the policy counts joints the other way
+    tcp_position    of the tool frame in the arm's base frame, m
+    tcp_rotation    likewise, in the form `rotation`, with the axes of the manifest's `tool_rotations`
+    gripper         as the unit `gripper` says, or through a linkage, `horn`
+    padding         zeros after normalisation; of no arm
+    """
+
+    arm: str | None = None
+    signal: Literal["joint_position", "tcp_position", "tcp_rotation", "gripper", "padding"]
     size: PositiveInt
+    signs: list[Literal[-1, 1]] | None = None
+    rotation: Rotation | None = None
+    gripper: GripperUnit | None = None
+    horn: Horn | None = None
+
+    @property
+    def form(self) -> list[str]:
+        """In which form the values are, in words."""
+        found = [f"{self.rotation}"] if self.rotation else []
+        found += [self.gripper.unit] if self.gripper else []
+        found += ["through a horn"] if self.horn else []
+        found += [f"signs {self.signs}"] if self.signs else []
+        return found
 
     @model_validator(mode="after")
     def _fits(self) -> StateSlice:
-        check_slice(self.signal, self.size, self.rot6d)
+        check_part(self.signal, self.size, self.rotation)
+        if (self.arm is None) != (self.signal == "padding"):
+            raise ValueError("arm is needed for every signal but padding, and only there")
+        units = sum(unit is not None for unit in (self.gripper, self.horn))
+        if units != (self.signal == "gripper"):
+            raise ValueError(
+                "gripper (the unit) or horn is needed for a gripper, one of them, and only there"
+            )
+        if self.signs is not None and (self.signal != "joint_position" or len(self.signs) != self.size):
+            raise ValueError("signs are for joint_position, one for each joint")
         return self
 
 
@@ -137,6 +198,12 @@ class Inputs(Model):
     def state_size(self) -> int:
         """Width of the state vector, before it is padded to `state_width`."""
         return sum(part.size for part in self.state)
+
+    @property
+    def state_is_real(self) -> NDArray[np.bool_]:
+        """bool [width the graph gets]: False where the state is padding."""
+        real = [part.arm is not None for part in self.state for _ in range(part.size)]
+        return np.array([*real, *[False] * ((self.state_width or 0) - len(real))], dtype=bool)
 
     @property
     def window(self) -> History | None:

@@ -121,6 +121,7 @@ class Preprocessor:
         manifest = bundle.manifest
         self._inputs = inputs = manifest.inputs
         self._tensors = inputs.tensors
+        self._real = inputs.state_is_real
         unmapped = [
             image.role
             for image in inputs.images
@@ -133,7 +134,7 @@ class Preprocessor:
             )
         self._bundle = bundle
         self._cameras = robot.policy.cameras
-        self._arms = dict(zip(manifest.arms, robot.arms, strict=False))
+        self._arms = dict(zip(manifest.arms, robot.arms.items(), strict=False))
         self._tokenizer = read_tokenizer(bundle)
         self._words = fixed_words(manifest, robot)
         self._tokens: tuple[tuple[str, str], NDArray[np.int64]] | None = None
@@ -164,11 +165,11 @@ class Preprocessor:
         return kept[1]
 
     def state(self, observation: Observation) -> NDArray[np.float32]:
-        """float32 [1, S], normalised, then padded with zeros to `state_width`."""
-        vector = state_vector(self._inputs.state, self._arms, observation)
-        out = np.zeros((1, self._inputs.state_width or len(vector)), np.float32)
+        """float32 [1, S], normalised, then zero where it is padding."""
+        vector = state_vector(self._bundle.manifest, self._arms, observation)
+        out = np.zeros((1, len(self._real)), np.float32)
         out[0, : len(vector)] = normalise(vector, self._bundle.proprio)
-        return out
+        return np.where(self._real, out, np.float32(0))
 
     def __call__(
         self, observation: Observation, each: Each = map, window: Window | None = None
@@ -233,9 +234,7 @@ class Preprocessor:
                 found["state"] = state.reshape(self._tensors["state"][1])
         found["tokens"] = self.tokens(prompt, text)
         if inputs.state_mask:
-            found["state_mask"] = (np.arange(inputs.state_width or inputs.state_size) < inputs.state_size)[
-                None
-            ]
+            found["state_mask"] = self._real[None]
         if inputs.domain_id is not None:
             found["domain_id"] = np.array([inputs.domain_id], np.int64)
         return found

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tokenizers import Tokenizer
 
+from vla_ros.action.bins import to_bins
 from vla_ros.errors import BundleError, ContractError, Refused
 from vla_ros.policy.bundle import Bundle
 from vla_ros.policy.manifest import Manifest
@@ -61,14 +62,11 @@ def fill(template: str, words: dict[str, str]) -> str:
 
 
 def state_text(normalised: ArrayLike) -> str:
-    """The normalised state [S] as 256 bins over [-1, 1], in decimals with a space between.
+    """The normalised state [S] in 256 bins over [-1, 1], as decimals with a space between.
 
-    openpi, src/openpi/models/tokenizer.py: digitize(state, linspace(-1, 1, 257)[:-1]) - 1, so bin b spans
-    [-1 + b / 128, -1 + (b + 1) / 128). As there, what lies above 1 is in bin 255 and what lies below -1 is
-    said as -1: it was so in training, and a hundredth of the values lies below the 1 % quantile.
+    As in openpi, src/openpi/models/tokenizer.py; see `to_bins` for what lies outside.
     """
-    edges = np.linspace(-1.0, 1.0, STATE_BINS + 1)[:-1]
-    return " ".join(str(index) for index in np.digitize(np.asarray(normalised), edges) - 1)
+    return " ".join(str(index) for index in to_bins(normalised, STATE_BINS))
 
 
 def longest_state_text(size: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vla_ros.observation.proprioception import gripper_signal
 from vla_ros.policy.manifest_inputs import StateSlice
 from vla_ros.policy.manifest_outputs import ActionSlice
 from vla_ros.robot.config import Arm, Safety
@@ -15,17 +16,22 @@ MARGIN = 0.1
 TOOL_MARGIN = 1.0
 
 
-def outside(
-    part: StateSlice | ActionSlice, q01: FloatArray, q99: FloatArray, arm: Arm, safety: Safety
-) -> str:
-    """What part of a slice's quantiles [size] this arm cannot have, in words; "" where it can have them all.
+def outside(part: ActionSlice, q01: FloatArray, q99: FloatArray, arm: Arm, safety: Safety) -> str:
+    """What part of an action slice's quantiles [size] this arm cannot have, in words; "" where it can have
+    them all.
 
-    Joint positions and gripper widths are compared with the arm's own, tool positions with the workspace,
-    rotations with the entries of a rotation matrix, and a gripper's commands with the manifest's 0 to 1.
+    Joint positions are compared with the arm's own, tool positions with the workspace, rotations with the
+    entries of a rotation matrix, and a gripper's commands with the manifest's 0 to 1.
     """
-    low, high, unit = _possible(part, arm, safety)
+    return beyond(q01, q99, *_possible(part, arm, safety))
+
+
+def beyond(q01: FloatArray, q99: FloatArray, low: FloatArray, high: FloatArray, unit: str) -> str:
+    """Which of the quantiles lie outside [low, high], in words; "" where none does. All [N]; where nothing is
+    known of a value (NaN) there is nothing to compare."""
     for index, (least, most) in enumerate(zip(q01, q99, strict=True)):
-        if not (low[index] <= least <= high[index] and low[index] <= most <= high[index]):
+        known = np.array([least, most])[~np.isnan([least, most])]
+        if not np.all((low[index] <= known) & (known <= high[index])):
             return (
                 f"value {index} spans {least:.4g} to {most:.4g}, but must lie within "
                 f"{low[index]:.4g} to {high[index]:.4g} {unit}".rstrip()
@@ -33,18 +39,40 @@ def outside(
     return ""
 
 
-def _possible(part: StateSlice | ActionSlice, arm: Arm, safety: Safety) -> tuple[FloatArray, FloatArray, str]:
+def possible_state(part: StateSlice, arm: Arm, safety: Safety) -> tuple[FloatArray, FloatArray, str]:
+    """(lowest, highest) value [size] of a state slice with a margin, and their unit.
+
+    From the arm's joint limits, the gripper's width and the workspace, in the slice's own convention.
+    """
+    unit, margin = "", MARGIN
+    if part.signal == "joint_position":
+        unit = "rad"
+        ends = np.array(arm.limits.position, dtype=np.float64).T * np.array(part.signs or [1])
+        low, high = ends.min(axis=0), ends.max(axis=0)
+    elif part.signal == "gripper" and arm.gripper is not None:
+        unit = "m" if part.gripper is not None and part.gripper.unit == "width_m" else ""
+        ends = np.array([gripper_signal(part, width, arm.gripper.width) for width in arm.gripper.width])
+        low, high = ends.min(axis=0), ends.max(axis=0)
+    elif part.signal == "tcp_position":
+        unit, margin = "m", TOOL_MARGIN
+        low, high = np.array(safety.workspace.min), np.array(safety.workspace.max)
+    else:
+        largest = np.pi if part.rotation is not None and part.rotation.startswith(("euler_", "axis")) else 1.0
+        high = np.full(part.size, largest)
+        low = -high
+    return low - margin * (high - low), high + margin * (high - low), unit
+
+
+def _possible(part: ActionSlice, arm: Arm, safety: Safety) -> tuple[FloatArray, FloatArray, str]:
     """(lowest, highest) value [size] with its margin, and their unit."""
     unit, margin = "m", MARGIN
     if part.signal == "joint_position":
         unit = "rad"
         low, high = np.array(arm.limits.position, dtype=np.float64).T
-    elif part.signal == "gripper_width" and arm.gripper is not None:
-        low, high = (np.array([width]) for width in arm.gripper.width)
     elif part.signal == "tcp_position":
         low, high = np.array(safety.workspace.min), np.array(safety.workspace.max)
         margin = TOOL_MARGIN
-        if isinstance(part, ActionSlice) and part.reference == "eef_relative":
+        if part.reference == "eef_relative":
             reach = float(np.linalg.norm(high - low))
             low, high = np.full(3, -reach), np.full(3, reach)
     else:
