@@ -21,6 +21,61 @@ def test_the_definitions_of_control_msgs() -> None:
     assert build.dependencies(package) == ["action_msgs"]
 
 
+def test_every_package_is_restated_with_its_licence() -> None:
+    assert [package.name for package in build.packages()] == [
+        "control_msgs",
+        "interbotix_xs_msgs",
+        "piper_msgs",
+    ]
+    for package in build.packages():
+        words = ["zero", "one", "two", "three", "four"][len(build.definitions(package))]
+        licence = (package / "LICENSE").read_text()
+        assert licence.startswith(f"The {words} interface definitions") and "Copyright (c)" in licence
+        assert "licence" in licence and "https://github.com/" in licence
+
+
+def test_a_service_needs_what_describes_services() -> None:
+    (package,) = [package for package in build.packages() if package.name == "piper_msgs"]
+    assert build.definitions(package) == ["msg/PosCmd.msg", "srv/Enable.srv"]
+    assert build.dependencies(package) == ["service_msgs"]
+
+
+def test_the_generators_are_fetched_once_for_all_packages(tmp_path: Path, monkeypatch) -> None:
+    fetched, built = [], []
+    monkeypatch.setattr(build, "check_compiler", lambda: None)
+    monkeypatch.setattr(build, "build_environment", lambda folder: fetched.append(folder) or folder)
+    monkeypatch.setattr(build, "write_sources", lambda package, sources: None)
+    monkeypatch.setattr(build, "compile_package", lambda sources, prefix, folder: folder)
+    monkeypatch.setattr(build, "make_wheel", lambda name, staging, folder: folder / name)
+    monkeypatch.setattr(build, "run", lambda command, what: built.append(what))
+    build.build(build.packages())
+    assert len(fetched) == 1
+    assert built == [f"installing {package.name}" for package in build.packages()]
+
+
+def test_the_vendors_types_say_what_the_vendors_do() -> None:
+    """As in interbotix_ros_core and Piper_ros, branches humble; the order goes on the wire."""
+    require_ros()
+    from interbotix_xs_msgs.msg import JointGroupCommand, JointSingleCommand
+    from interbotix_xs_msgs.srv import OperatingModes, TorqueEnable
+    from piper_msgs.msg import PosCmd
+    from piper_msgs.srv import Enable
+
+    def fields(kind) -> list[tuple[str, str]]:
+        return list(kind.get_fields_and_field_types().items())
+
+    assert fields(JointGroupCommand) == [("name", "string"), ("cmd", "sequence<float>")]
+    assert fields(JointSingleCommand) == [("name", "string"), ("cmd", "float")]
+    assert fields(TorqueEnable.Request) == [("cmd_type", "string"), ("name", "string"), ("enable", "boolean")]
+    texts = [(name, "string") for name in ("cmd_type", "name", "mode", "profile_type")]
+    numbers = [(name, "int32") for name in ("profile_velocity", "profile_acceleration")]
+    assert fields(OperatingModes.Request) == [*texts, *numbers]
+    axes = [(name, "double") for name in ("x", "y", "z", "roll", "pitch", "yaw", "gripper")]
+    assert fields(PosCmd) == [*axes, ("mode1", "int32"), ("mode2", "int32")]
+    assert fields(Enable.Request) == [("enable_request", "boolean")]
+    assert fields(Enable.Response) == [("enable_response", "boolean")]
+
+
 def test_the_sources_name_every_file_and_dependency(tmp_path: Path) -> None:
     package = tmp_path / "vendor_msgs"
     (package / "msg").mkdir(parents=True)
@@ -81,6 +136,7 @@ def test_the_wheel_records_what_it_holds(tmp_path: Path) -> None:
         "lib/libvendor_msgs__y.so": "other library",
         "share/ament_index/resource_index/packages/vendor_msgs": "",
         "share/vendor_msgs/msg/One.msg": "string name",
+        "share/vendor_msgs/srv/Do.srv": "---",
         "share/vendor_msgs/package.xml": "<package/>",
     }.items():
         (staging / name).parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +153,7 @@ def test_the_wheel_records_what_it_holds(tmp_path: Path) -> None:
     assert "vendor_msgs/vendor_msgs_s__x.so" in names
     data = "vla_ros_vendor_msgs-0.1.0.data/data"
     assert {f"{data}/lib/libvendor_msgs__y.so", f"{data}/share/vendor_msgs/package.xml"} <= names
+    assert f"{data}/share/vendor_msgs/srv/Do.srv" in names
 
 
 def test_the_gripper_action_works_end_to_end(ros_domain: int) -> None:
@@ -132,4 +189,5 @@ def test_the_gripper_action_works_end_to_end(ros_domain: int) -> None:
 
 def test_what_is_there_already_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert build.main() == 0
-    assert "control_msgs: already installed" in capsys.readouterr().out
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"{package.name}: already installed" for package in build.packages()]

@@ -3,8 +3,9 @@
     python -m vla_ros.interfaces.build
 
 Only for environments whose rclpy comes from PyPI (the `[ros]` extra). Each folder beside this file that
-holds `msg/` or `action/` is one package. A package that can be imported already (the robot's own) is left
-alone. The generators live in a throw-away environment, so nothing but the finished package is installed.
+holds `msg/`, `srv/` or `action/` is one package. A package that can be imported already (the robot's own) is
+left alone. The generators live in a throw-away environment, fetched once for all packages, so nothing but the
+finished packages is installed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+KINDS = ("msg", "srv", "action")
+# What the generators add to interfaces of a kind, beside what they name.
+IMPLIED = {"srv": "service_msgs", "action": "action_msgs"}
 VERSION = "0.1.0"
 APT_LINE = "sudo apt-get install -y g++ python3-dev python3-venv"
 
@@ -79,15 +83,13 @@ class BuildError(Exception):
 
 def packages() -> list[Path]:
     """Folders beside this file that hold interface definitions."""
-    return sorted(p for p in HERE.iterdir() if (p / "msg").is_dir() or (p / "action").is_dir())
+    return sorted(p for p in HERE.iterdir() if any((p / kind).is_dir() for kind in KINDS))
 
 
 def definitions(package: Path) -> list[str]:
     """Interface files of one package, relative to it: `msg/A.msg`, `action/B.action`."""
     return sorted(
-        str(file.relative_to(package))
-        for kind in ("msg", "srv", "action")
-        for file in package.glob(f"{kind}/*.{kind}")
+        str(file.relative_to(package)) for kind in KINDS for file in package.glob(f"{kind}/*.{kind}")
     )
 
 
@@ -97,8 +99,7 @@ def dependencies(package: Path) -> list[str]:
     for relative in definitions(package):
         text = (package / relative).read_text(encoding="utf-8")
         found.update(re.findall(r"^\s*([a-z][a-z0-9_]*)/[A-Z]\w*", text, flags=re.MULTILINE))
-        if relative.endswith(".action"):
-            found.add("action_msgs")
+        found.update(name for kind, name in IMPLIED.items() if relative.endswith(f".{kind}"))
     return sorted(found - {package.name})
 
 
@@ -175,6 +176,9 @@ def build_environment(folder: Path) -> Path:
     python = str(prefix / "bin" / "python")
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--prefer-binary"]
     run([*pip, *GENERATORS], "installing the interface generators")
+    include = [python, "-c", "import numpy; print(numpy.get_include())"]
+    numpy_include = subprocess.run(include, capture_output=True, text=True, check=True).stdout.strip()
+    rewrite_build_host_paths(prefix, sysconfig.get_path("include"), numpy_include)
     return prefix
 
 
@@ -190,14 +194,6 @@ def compile_package(sources: Path, prefix: Path, folder: Path) -> Path:
         "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1",
     }
     python = str(prefix / "bin" / "python")
-    numpy_include = subprocess.run(
-        [python, "-c", "import numpy; print(numpy.get_include())"],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    rewrite_build_host_paths(prefix, sysconfig.get_path("include"), numpy_include)
     build, staging = folder / "build", folder / "staging"
     cmake = str(prefix / "bin" / "cmake")
     configure = [
@@ -234,7 +230,7 @@ def make_wheel(name: str, staging: Path, folder: Path) -> Path:
                 contents[f"{name}/{file.relative_to(module)}"] = file.read_bytes()
     for library in (staging / "lib").glob("*.so"):
         contents[f"{data}/lib/{library.name}"] = library.read_bytes()
-    for folder_name in ("share/ament_index", f"share/{name}/msg", f"share/{name}/action"):
+    for folder_name in ("share/ament_index", *(f"share/{name}/{kind}" for kind in KINDS)):
         for file in (staging / folder_name).rglob("*"):
             if file.is_file():
                 contents[f"{data}/{file.relative_to(staging)}"] = file.read_bytes()
@@ -249,42 +245,37 @@ def make_wheel(name: str, staging: Path, folder: Path) -> Path:
     return wheel
 
 
-def build(package: Path) -> None:
-    """Build one package and install it into the running environment; BuildError when it cannot be."""
+def build(missing: list[Path]) -> None:
+    """Build packages and install them into the running environment; BuildError when one cannot be."""
     check_compiler()
     with tempfile.TemporaryDirectory(prefix="vla_ros_interfaces_") as temporary:
-        folder = Path(temporary)
-        print(f"{package.name}: fetching the interface generators", flush=True)
-        prefix = build_environment(folder)
-        print(f"{package.name}: compiling {len(definitions(package))} interfaces", flush=True)
-        sources = folder / "sources" / package.name
-        write_sources(package, sources)
-        wheel = make_wheel(package.name, compile_package(sources, prefix, folder), folder)
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--no-index",
-            "--force-reinstall",
-        ]
-        run([*pip, str(wheel)], f"installing {package.name}")
+        print(f"{', '.join(p.name for p in missing)}: fetching the interface generators", flush=True)
+        prefix = build_environment(Path(temporary))
+        for package in missing:
+            print(f"{package.name}: compiling {len(definitions(package))} interfaces", flush=True)
+            folder = Path(temporary) / package.name
+            sources = folder / "sources"
+            write_sources(package, sources)
+            wheel = make_wheel(package.name, compile_package(sources, prefix, folder), folder)
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+            run([*pip, "--force-reinstall", str(wheel)], f"installing {package.name}")
+            print(f"{package.name}: installed", flush=True)
 
 
 def main() -> int:
     """Build every package that this environment lacks; 0 when all can be imported at the end."""
+    missing = []
     for package in packages():
         if importlib.util.find_spec(package.name):
             print(f"{package.name}: already installed", flush=True)
-            continue
-        try:
-            build(package)
-        except BuildError as error:
-            print(f"vla_ros.interfaces: {error}", file=sys.stderr)
-            return 1
-        print(f"{package.name}: installed", flush=True)
+        else:
+            missing.append(package)
+    try:
+        if missing:
+            build(missing)
+    except BuildError as error:
+        print(f"vla_ros.interfaces: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
