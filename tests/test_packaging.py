@@ -56,7 +56,9 @@ def test_package_xml_names_every_ros_package_that_is_imported() -> None:
     ros = re.compile(r"rclpy|launch|\w+_(msgs|srvs|interfaces)")
     used = {name for name in imported(ROOT / "vla_ros") | imported(ROOT / "launch") if ros.fullmatch(name)}
     assert used >= {"rclpy", "sensor_msgs", "control_msgs", "launch"}
-    assert used <= declared, used - declared
+    # These come with the vendor's workspace and not with the distribution: rosdep has no key for them.
+    vendors = {"interbotix_xs_msgs", "piper_msgs"}
+    assert used - vendors <= declared, used - vendors - declared
 
 
 def test_the_generators_belong_to_the_wheels() -> None:
