@@ -25,6 +25,7 @@ from vla_ros.action.decode import gripper_open
 from vla_ros.action.normalise import Scaling, denormalise, normalise
 from vla_ros.action.rotations import matrix_to_quaternion, quaternion_to_matrix, rot6d_to_matrix
 from vla_ros.action.schedule import MODES, make_scheduler
+from vla_ros.evaluation.statistics import wilson_interval
 from vla_ros.export.demo.encoding import VIEWS, shrink, state_vector
 from vla_ros.export.demo.expert import ACTION_SIZE, HORIZON, STEP_S
 from vla_ros.export.demo.text import encode
@@ -78,17 +79,6 @@ class Episode:
     outcome: str
     duration: float
     closest: float
-
-
-def wilson(successes: int, count: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion (Wilson 1927)."""
-    if count == 0:
-        return 0.0, 1.0
-    z, p = 1.959964, successes / count
-    centre = p + z * z / (2 * count)
-    half = z * np.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return float((centre - half) / scale), float((centre + half) / scale)
 
 
 def to_chunk(values: FloatArray, tool: FloatArray, stamp: float) -> ActionChunk:
@@ -244,13 +234,13 @@ def main(
             if r.outcome != "success":
                 console.print(f"seed {r.seed}: {r.outcome}, closest {r.closest * 1e3:.0f} mm")
     won = [r for r in results if r.outcome == "success"]
-    low, high = wilson(len(won), len(results))
+    interval = wilson_interval(len(won), len(results))
     table = Table("episodes", "successes", "success", "95 % interval", "wrong block", "median s")
     table.add_row(
         str(len(results)),
         str(len(won)),
         f"{len(won) / len(results):.1%}",
-        f"{low:.1%} to {high:.1%}",
+        f"{interval.low:.1%} to {interval.high:.1%}",
         str(sum(r.outcome == "wrong_block" for r in results)),
         f"{np.median([r.duration for r in won]):.1f}" if won else "-",
     )

@@ -7,7 +7,7 @@ import pytest
 
 from vla_ros.action.normalise import Scaling, normalise
 from vla_ros.action.rotations import quaternion_to_matrix
-from vla_ros.export.demo.evaluate import Policy, Timing, run, to_chunk, wilson
+from vla_ros.export.demo.evaluate import Policy, Timing, run, to_chunk
 from vla_ros.export.demo.expert import plan_chunk, pointing_down
 from vla_ros.export.demo.text import build_tokenizer
 from vla_ros.export.demo.tracking import Tracker
@@ -16,13 +16,6 @@ from vla_ros.sim.task import EVALUATION_SEED_START, draw_scene
 from vla_ros.sim.world import World
 
 SCALING = Scaling(np.full(10, -2.0), np.full(10, 2.0), np.arange(10) != 9)
-
-
-def test_wilson_interval_of_known_cases() -> None:
-    # statsmodels.stats.proportion.proportion_confint(40, 50, method="wilson")
-    assert wilson(40, 50) == pytest.approx((0.66962, 0.88758), abs=1e-4)
-    assert wilson(0, 10) == pytest.approx((0.0, 0.27753), abs=1e-4)
-    assert wilson(10, 10)[1] == pytest.approx(1.0)
 
 
 def test_a_chunk_becomes_the_targets_it_was_made_from() -> None:
