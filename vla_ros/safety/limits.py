@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -44,6 +45,21 @@ class Step:
     limits: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Braking:
+    """All joints braking from control point q [J] and its velocity v [J]. slowing: rad/s per tick, [J]; ticks:
+    until all rest; together: whether none rests sooner; bends: after how many ticks an acceleration changes
+    its course; way: control points [ticks + 1, J], q the first."""
+
+    q: FloatArray
+    v: FloatArray
+    slowing: FloatArray
+    ticks: int
+    together: bool
+    bends: list[int]
+    way: FloatArray
+
+
 class JointLimiter:
     """Follows joint targets within the limits, from a position at rest.
 
@@ -61,15 +77,16 @@ class JointLimiter:
         jerk = np.array(limits.jerk, dtype=np.float64)
         acceleration = np.array(limits.acceleration, dtype=np.float64)
         self.change = np.minimum(acceleration, 0.5 * jerk * period_s) * period_s
-        # Towards a position limit.
-        self._approach = self.change
+        # Towards either position limit, and towards a target.
+        approach = self.change
         if limits.approach is not None:
-            self._approach = np.minimum(self.change, np.array(limits.approach) * period_s)
+            approach = np.minimum(self.change, np.array(limits.approach) * period_s)
+        self._changes = np.array([approach, approach, self.change])
         self.period_s = period_s
         self._beat = Beat(round(period_s * 1e9))
         self._zeros = np.zeros(len(position))
         self._scale = 1.0
-        self._braking: tuple[FloatArray, FloatArray, tuple[FloatArray, int, set[int]]] | None = None
+        self._braking: _Braking | None = None
         self.reset(self._zeros)
 
     def reset(self, q: FloatArray) -> None:
@@ -123,7 +140,7 @@ class JointLimiter:
         sent, rad [J]; target_velocity: how fast it moves, rad/s [J]. Raises ValueError for a target that is
         not finite.
         """
-        if not (np.isfinite(target).all() and np.isfinite(target_velocity).all()):
+        if not np.isfinite(target + target_velocity).all():
             raise ValueError("a joint target is not a number")
         period = self.period_s
         fastest = self.velocity * self._scale
@@ -132,9 +149,11 @@ class JointLimiter:
         behind = goal - self.q
         behind -= feedforward * period
         distance = np.abs(behind)
-        closing = np.minimum(braking_speed(distance, self.change, period), distance / max(CLOSING_S, period))
+        room = np.array([self.upper - self.q, self.q - self.lower, distance])
+        up, down, closing = braking_speed(room, self._changes, period)
+        closing = np.minimum(closing, distance / max(CLOSING_S, period))
         wanted = feedforward + np.copysign(closing, behind)
-        low, high = self._interval()
+        low, high = self._interval(up, down)
         v = np.minimum(np.maximum(wanted, low), high)
         limits = []
         noticeable = NOTICEABLE / period
@@ -151,13 +170,14 @@ class JointLimiter:
     def plan_stop(self) -> Step:
         """The step that slows all joints down together as fast as they may."""
         speed = np.abs(self.v)
-        slower = np.maximum(speed - self._deceleration(self.q, self.v, speed)[0], 0.0)
+        slower = np.maximum(speed - self._brake(self.q, self.v).slowing, 0.0)
         return self._step(np.copysign(slower, self.v) if slower.any() else self._zeros, ())
 
     def slower(self, step: Step, share: float) -> Step:
         """The step that lies `share` of the way from braking to a planned one; between the two every joint
         keeps its limits."""
-        low, high = self._interval()
+        room = np.array([self.upper - self.q, self.q - self.lower])
+        low, high = self._interval(*braking_speed(room, self._changes[:2], self.period_s))
         # Braking, but for joints near the end of their range, which have to be slower yet.
         braking = np.minimum(np.maximum(self.plan_stop().v, low), high)
         return self._step(braking + share * (step.v - braking), step.limits)
@@ -184,70 +204,58 @@ class JointLimiter:
         if self.at_rest:
             rest = np.zeros((2, len(self.q)))
             return Motion(np.array([due_s, due_s + period]), np.vstack([self.q, self.q]), rest, rest)
-        bend = (self.q - self._middle) - (self._middle - self._oldest)
-        knot = self._middle + bend / 6.0
-        knot_v = (self.q - self._oldest) / (2.0 * period)
-        knot_a = bend / period**2
-        speed = np.abs(self.v)
-        slowing, ticks, whole = self._deceleration(self.q, self.v, speed)
-        index = {0, max(ticks - 1, 0), ticks}
-        for k in whole:
-            index |= {k - 1, k, k + 1}
-        at = np.array(sorted(index), dtype=np.float64)
-        this, way = braked(speed, slowing, at[:, None], period)
-        following = np.maximum(this - slowing, 0.0)
+        braking = self._brake(self.q, self.v)
+        points = np.concatenate([[self._oldest, self._middle], braking.way, braking.way[-1:]])
+        steps = points[1:] - points[:-1]
         # At rest, but for rounding.
-        this[-1] = following[-1] = 0.0
-        sign = np.sign(self.v)
-        q, v, a = np.empty((3, len(at) + 1, len(sign)))
-        q[0], v[0], a[0] = knot, knot_v, knot_a
-        np.multiply(this + following, 0.5 * sign, out=v[1:])
-        change = (following - this) * sign
-        np.divide(change, period, out=a[1:])
-        np.add(self._inside(self.q + sign * way), change * (period / 6.0), out=q[1:])
-        after_s = np.empty(len(at) + 1)
-        after_s[0] = due_s
-        np.add((at + 1.0) * period, due_s, out=after_s[1:])
-        return Motion(after_s, q, v, a)
+        steps[-2:] = 0.0
+        rows = [1, *(2 + tick for tick in braking.bends)]
+        back, ahead = steps[[row - 1 for row in rows]], steps[rows]
+        bend = ahead - back
+        after_s = np.array([due_s, *(due_s + (1 + tick) * period for tick in braking.bends)])
+        return Motion(after_s, points[rows] + bend / 6.0, (back + ahead) / (2.0 * period), bend / period**2)
 
     def way_to_rest(self, step: Step) -> FloatArray:
         """Control points from `step` on when braking starts right after it, one per tick, [K, J]; the joints
-        rest at the last. (For `vla_ros.safety.clearance`.)"""
-        speed = np.abs(step.v)
-        slowing, ticks, _ = self._deceleration(step.q, step.v, speed)
-        way = braked(speed, slowing, np.arange(ticks + 1.0)[:, None], self.period_s)[1]
-        return step.q + np.copysign(way, step.v)
+        rest at the last."""
+        return self._brake(step.q, step.v).way
 
     def brakes_together(self, step: Step) -> int | None:
         """After how many ticks all joints rest when braking starts right after `step`; None where some rest
         sooner than others."""
-        _, ticks, sooner = self._deceleration(step.q, step.v, np.abs(step.v))
-        return None if sooner else ticks
+        braking = self._brake(step.q, step.v)
+        return braking.ticks if braking.together else None
 
-    def _deceleration(
-        self, q: FloatArray, v: FloatArray, speed: FloatArray
-    ) -> tuple[FloatArray, int, set[int]]:
-        """(deceleration per tick [J], ticks to rest, after how many ticks those joints that stop sooner have
-        their last whole step behind them)."""
-        if self._braking is not None and self._braking[0] is v and self._braking[1] is q:
+    def _brake(self, q: FloatArray, v: FloatArray) -> _Braking:
+        """The braking from a control point and its velocity."""
+        known = self._braking
+        if known is not None and known.v is v and known.q is q:
             # Of a step that was looked at, and then taken.
-            return self._braking[2]
+            return known
+        speed = np.abs(v)
         ticks = ticks_to_rest(speed, self.change)
-        slowing, whole = speed, set()
+        slowing = speed
         if ticks:
             room = np.where(v > 0, self.upper - q, q - self.lower)
             slowing = deceleration(speed, room, self.change, self.period_s, ticks)
-            sooner = slowing * ticks > speed * (1 + 1e-12)
-            if sooner.any():
-                whole = {int(k) for k in np.floor(speed[sooner] / slowing[sooner] + 1e-9)}
-        self._braking = v, q, (slowing, ticks, whole)
-        return self._braking[2]
+        sooner = slowing * ticks > speed * (1 + 1e-12)
+        together = not (ticks and sooner.any())
+        bends = {0, max(ticks - 1, 0), ticks}
+        if together:
+            way = q + _course(ticks) * (v * self.period_s)
+        else:
+            gone = braked(speed, slowing, np.arange(ticks + 1.0)[:, None], self.period_s)
+            way = q + np.copysign(gone, v)
+            for tick in np.floor(speed[sooner] / slowing[sooner] + 1e-9).tolist():
+                bends |= {int(tick) - 1, int(tick), int(tick) + 1}
+        # Rounding must not cross a limit; a joint that is outside may come back slowly.
+        way = np.minimum(np.maximum(way, np.minimum(self.lower, q)), np.maximum(self.upper, q))
+        self._braking = _Braking(q, v, slowing, ticks, together, sorted(bends), way)
+        return self._braking
 
-    def _interval(self) -> tuple[FloatArray, FloatArray]:
-        """Velocities allowed in this tick, [J] each."""
+    def _interval(self, up: FloatArray, down: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Velocities allowed in this tick, [J] each, where position limits allow `up` and `down`."""
         fastest = self.velocity * self._scale
-        up = braking_speed(self.upper - self.q, self._approach, self.period_s)
-        down = braking_speed(self.q - self.lower, self._approach, self.period_s)
         low = np.maximum(np.maximum(self.v - self.change, -fastest), -down)
         high = np.minimum(np.minimum(self.v + self.change, fastest), up)
         # Equal where a joint brakes with all it has, but for rounding.
@@ -259,6 +267,13 @@ class JointLimiter:
     def _inside(self, q: FloatArray) -> FloatArray:
         """Rounding must not cross a limit, and a joint that is outside must not be pulled in by a step."""
         return np.minimum(np.maximum(q, np.minimum(self.lower, self.q)), np.maximum(self.upper, self.q))
+
+
+@lru_cache(maxsize=256)
+def _course(ticks: int) -> FloatArray:
+    """How far a joint has come after k = 0 .. ticks of braking at v, shares of v dt, [ticks + 1, 1]."""
+    k = np.arange(ticks + 1.0)[:, None]
+    return k - k * (k + 1.0) / (2.0 * max(ticks, 1))
 
 
 def into_box(position: FloatArray, box: Box) -> FloatArray:

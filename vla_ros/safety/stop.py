@@ -56,10 +56,7 @@ def deceleration(
     return np.where(short, np.minimum(np.maximum(stops_there, together), change), together)
 
 
-def braked(
-    speed: FloatArray, deceleration: FloatArray, ticks: FloatArray, period_s: float
-) -> tuple[FloatArray, FloatArray]:
-    """(speed [P, J], way gone since, rad [P, J]) `ticks` [P, 1] into a braking from `speed` [J]."""
+def braked(speed: FloatArray, deceleration: FloatArray, ticks: FloatArray, period_s: float) -> FloatArray:
+    """The way gone, rad [P, J], `ticks` [P, 1] into a braking from `speed` [J]."""
     whole = np.minimum(ticks, np.floor(speed / np.maximum(deceleration, _NONE) + _ROUNDING))
-    way = period_s * whole * (speed - 0.5 * (whole + 1.0) * deceleration)
-    return np.maximum(speed - ticks * deceleration, 0.0), way
+    return period_s * whole * (speed - 0.5 * (whole + 1.0) * deceleration)
