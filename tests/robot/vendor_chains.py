@@ -37,7 +37,7 @@ class Chain:
 
 
 def craig(rows: Sequence[tuple[float, float, float, float]], tool: FloatArray) -> Callable[..., FloatArray]:
-    """Modified Denavit-Hartenberg rows (a, d, alpha, theta offset); Craig, Introduction to Robotics, eq. 3.6."""
+    """Modified Denavit-Hartenberg rows (a, d, alpha, theta offset): Craig, Introduction to Robotics."""
 
     def forward(q: FloatArray) -> FloatArray:
         pose = np.eye(4)
