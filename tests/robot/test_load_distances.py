@@ -99,10 +99,21 @@ RIGHT = LEFT.replace("0.35", "-0.35")
     ("changes", "says"),
     [
         (
-            [(LEFT, ""), (RIGHT, "")],
-            "arms.right.base_pose: found arm 'right' standing where arm 'left' stands; expected where its "
+            [(LEFT, "")],
+            "arms.left.base_pose: found nothing, though there are several arms; expected where its "
             "base_frame lies in the frame that all arms share; add base_pose: {position: [x, y, z], rpy: "
             "[roll, pitch, yaw]}",
+        ),
+        (
+            [(RIGHT, LEFT)],
+            "arms.right.base_pose: found arm 'right' standing where arm 'left' stands; expected where its "
+            "base_frame lies in the frame that all arms share; correct one of the two",
+        ),
+        (
+            [("joint_states_timeout_ms: 100", "joint_states_timeout_ms: 0.1")],
+            "safety.joint_states_timeout_ms: found 0.1 ms; expected at least the period of the joint states "
+            "of "
+            "arm 'left', 1 ms; write milliseconds, not seconds, and some periods",
         ),
         (
             [(LEFT, LEFT.replace("0.35", "-0.17"))],

@@ -23,6 +23,17 @@ def consistency_problems(robot: Robot) -> list[Problem]:
     problems: list[Problem] = []
     for name, arm in robot.arms.items():
         problems += _arm_problems(("arms", name), arm)
+    slowest = min(robot.arms, key=lambda name: robot.arms[name].states.rate_hz)
+    period_ms = 1000.0 / robot.arms[slowest].states.rate_hz
+    if robot.safety.joint_states_timeout_ms < period_ms:
+        problems.append(
+            Problem(
+                ("safety", "joint_states_timeout_ms"),
+                f"{robot.safety.joint_states_timeout_ms:g} ms",
+                f"at least the period of the joint states of arm '{slowest}', {period_ms:.4g} ms",
+                "write milliseconds, not seconds, and some periods",
+            )
+        )
     topics: dict[str, str] = {}
     for name, camera in robot.cameras.items():
         problems += _stream_problems(("cameras", name), camera)
@@ -107,13 +118,20 @@ def _mounting_problems(robot: Robot) -> Iterator[Problem]:
     several = len(robot.arms) > 1
     seen: dict[tuple[float, ...], str] = {}
     for name, arm in robot.arms.items():
+        if several and "base_pose" not in arm.model_fields_set:
+            yield Problem(
+                ("arms", name, "base_pose"),
+                "nothing, though there are several arms",
+                "where its base_frame lies in the frame that all arms share",
+                "add base_pose: {position: [x, y, z], rpy: [roll, pitch, yaw]}",
+            )
         pose = (*arm.base_pose.position, *arm.base_pose.rpy)
-        if pose in seen:
+        if pose in seen and "base_pose" in arm.model_fields_set:
             yield Problem(
                 ("arms", name, "base_pose"),
                 f"arm '{name}' standing where arm '{seen[pose]}' stands",
                 "where its base_frame lies in the frame that all arms share",
-                "add base_pose: {position: [x, y, z], rpy: [roll, pitch, yaw]}",
+                "correct one of the two",
             )
         seen.setdefault(pose, name)
         if arm.link_radius is None and (several or robot.safety.forbidden):

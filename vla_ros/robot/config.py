@@ -38,8 +38,9 @@ Speed = Annotated[float, Field(gt=0, le=5, allow_inf_nan=False, json_schema_extr
 RotationSpeed = Annotated[float, Field(gt=0, le=20, allow_inf_nan=False, json_schema_extra=_unit("rad/s"))]
 Force = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False, json_schema_extra=_unit("N"))]
 Rate = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False, json_schema_extra=_unit("Hz"))]
+FrameRate = Annotated[float, Field(gt=0, le=500, allow_inf_nan=False, json_schema_extra=_unit("Hz"))]
 Seconds = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, json_schema_extra=_unit("s"))]
-Milliseconds = Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False, json_schema_extra=_unit("ms"))]
+Milliseconds = Annotated[float, Field(gt=0, le=5_000, allow_inf_nan=False, json_schema_extra=_unit("ms"))]
 Pixels = Annotated[int, Field(gt=0, le=16_384, json_schema_extra=_unit("pixels"))]
 # Of whatever the driver counts in: m, rad, motor units.
 DriverUnits = Annotated[
@@ -294,7 +295,7 @@ class Camera(Model):
     transport: Literal["raw", "compressed"] = "raw"
     width: Pixels
     height: Pixels
-    rate_hz: Rate
+    rate_hz: FrameRate
     max_age_ms: Milliseconds
     mount: Mount | None = None
 

@@ -1,0 +1,293 @@
+"""Whatever is done to a robot YAML: it is refused line by line, or it is a robot that makes sense."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import shutil
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pinocchio as pin
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from vla_ros.errors import ConfigError
+from vla_ros.robot.config import Arm, Robot
+from vla_ros.robot.load import load_robot
+
+CONFIGS = Path(__file__).parents[2] / "robot_configs"
+ROBOTS = sorted(CONFIGS.glob("*.yaml"))
+FILES = 10_000
+
+WEIRD = [
+    ".nan", "-.inf", "1.0e999", "9" * 400, "-0", "0", "1e3", "~", "null", "true", "yes", "''", "[]", "{}",
+    "[.nan]", "{a: .inf}", "0x1F", "1:2:3", "2020-01-01", "!!binary aGk=", "!!set {a}", "!x y", "&a b", "*a",
+    "<<", "? x", "| \n x", "'", '"', "\\", "\x00", "\u2028", "🤖", "- x", "a: b", "%TAG", "---", "...", "#",
+    "-1", "1.5", "'nan'", "NaN", "inf", "Infinity", "null: 1", "[[[[", "}}", "@", "`", "TODO",
+    "extends: franka.yaml", "extends: aloha.yaml", "extends: .", "57.29578", "1000", "0.001", "6.5", "-3.2",
+]  # fmt: skip
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
+WORD = re.compile(r"[A-Za-z_/][\w/]*")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copytree(CONFIGS, tmp_path / "configs")
+    return tmp_path / "configs"
+
+
+# What makes sense, read from the URDF without the code under test.
+
+
+@cache
+def urdf_joints(xml: str) -> dict[str, ElementTree.Element]:
+    return {joint.get("name", ""): joint for joint in ElementTree.fromstring(xml).iter("joint")}
+
+
+@cache
+def urdf_chain(xml: str, base: str, tool: str) -> list[str]:
+    above = {joint.find("child").get("link"): joint for joint in urdf_joints(xml).values()}  # type: ignore[union-attr]
+    names: list[str] = []
+    while tool != base:
+        joint = above[tool]
+        names = [joint.get("name", "")] * (joint.get("type") != "fixed") + names
+        tool = joint.find("parent").get("link")  # type: ignore[union-attr]
+    return names
+
+
+@cache
+def tool_at(xml: str, base: str, tool: str, joints: tuple[str, ...], home: tuple[float, ...]) -> list[float]:
+    model = pin.buildModelFromXML(xml)
+    q = pin.neutral(model)
+    for name, value in zip(joints, home, strict=True):
+        joint = model.joints[model.getJointId(name)]
+        q[joint.idx_q : joint.idx_q + joint.nq] = (
+            value if joint.nq == 1 else (math.cos(value), math.sin(value))
+        )
+    data = model.createData()
+    pin.framesForwardKinematics(model, data, q)
+    base_pose, tool_pose = data.oMf[model.getFrameId(base)], data.oMf[model.getFrameId(tool)]
+    return list((base_pose.inverse() * tool_pose).translation)
+
+
+def values(value: object) -> Iterator[object]:
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from values(getattr(value, name))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from values(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from values(item)
+    else:
+        yield value
+
+
+def assert_sane(robot: Robot, folder: Path) -> None:
+    for value in values(robot):
+        assert not isinstance(value, float) or math.isfinite(value)
+        assert not isinstance(value, str) or value not in ("", "TODO")
+    assert robot.arms and robot.cameras and 10 <= robot.control.rate_hz <= 1000
+    topics = [arm.states.topic for arm in robot.arms.values()]
+    for arm in robot.arms.values():
+        assert_sane_arm(robot, arm, (folder / arm.urdf).read_text(encoding="utf-8"))
+        topics.append(getattr(arm.drivers, arm.driver).topic)
+    for camera in robot.cameras.values():
+        assert camera.width > 0 and camera.height > 0 and camera.max_age_ms >= 1000 / camera.rate_hz
+        topics += [camera.topic, camera.camera_info]
+    assert len({*topics[: -2 * len(robot.cameras)]} & {*topics[-2 * len(robot.cameras) :]}) == 0
+    commands = [getattr(arm.drivers, arm.driver).topic for arm in robot.arms.values()]
+    assert len(set(commands)) == len(commands)
+    assert not set(commands) & {arm.states.topic for arm in robot.arms.values()}
+    assert set(robot.policy.cameras.values()) <= set(robot.cameras)
+    for box in [robot.safety.workspace, *robot.safety.forbidden]:
+        assert all(low < high for low, high in zip(box.min, box.max, strict=True))
+    assert robot.safety.tool_speed > 0 and robot.safety.chunk_timeout_ms > 0
+
+
+def assert_sane_arm(robot: Robot, arm: Arm, xml: str) -> None:
+    limits, count = arm.limits, len(arm.joints)
+    assert arm.joints == urdf_chain(xml, arm.base_frame, arm.tool_frame)
+    assert len(arm.home) == len(limits.position) == len(limits.velocity) == len(limits.jerk) == count
+    assert min(*limits.velocity, *limits.acceleration, *limits.jerk, *(limits.approach or [1])) > 0
+    for name, home, (low, high), velocity in zip(
+        arm.joints, arm.home, limits.position, limits.velocity, strict=True
+    ):
+        assert -6.29 < low <= home <= high < 6.29 and low < high
+        joint = urdf_joints(xml)[name]
+        limit = joint.find("limit")
+        if limit is None:
+            continue
+        if joint.get("type") != "continuous":
+            assert low >= float(limit.get("lower", 0)) - 1e-5 and high <= float(limit.get("upper", 0)) + 1e-5
+        assert velocity <= (float(limit.get("velocity", 0)) or math.inf) + 1e-5
+    tool = tool_at(xml, arm.base_frame, arm.tool_frame, tuple(arm.joints), tuple(arm.home))
+    box = robot.safety.workspace
+    assert all(low <= at <= high for low, at, high in zip(box.min, tool, box.max, strict=True))
+    assert arm.states.max_age_ms >= 1000 / arm.states.rate_hz
+    if arm.gripper is not None:
+        closed, open_ = arm.gripper.width
+        assert 0 <= closed < open_ <= 0.5 and 0 < arm.gripper.speed <= 5
+        for pair in (arm.gripper.reads, arm.gripper.commands):
+            assert pair is None or pair[0] != pair[1]
+    if len(robot.arms) > 1 or robot.safety.forbidden:
+        assert arm.link_radius is not None and arm.link_radius > 0
+
+
+def accepted(file: Path, text: str) -> Robot | None:
+    """The robot, or None when the file is refused in the proper form."""
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        robot = load_robot(file)
+    except ConfigError as error:
+        assert str(error)
+        for line in str(error).split("\n"):
+            assert re.match(rf"{re.escape(str(file.parent))}/\w+\.yaml:\d+: ", line), line
+            assert ": found " in line and "; expected " in line, line
+        return None
+    assert_sane(robot, file.parent)
+    return robot
+
+
+# What is done to the text of a file. Each takes the lines and changes them in place.
+
+
+def weird_value(rng: random.Random, lines: list[str], at: int) -> None:
+    lines[at] = lines[at].split(":")[0] + ": " + rng.choice(WEIRD)
+
+
+def weird_word(rng: random.Random, lines: list[str], at: int) -> None:
+    words = lines[at].replace(",", " , ").split(" ")
+    words[rng.randrange(len(words))] = rng.choice(WEIRD)
+    lines[at] = " ".join(words)
+
+
+def no_line(rng: random.Random, lines: list[str], at: int) -> None:
+    del lines[at]
+
+
+def line_twice(rng: random.Random, lines: list[str], at: int) -> None:
+    lines.insert(rng.randrange(len(lines)), lines[at])
+
+
+def indentation(rng: random.Random, lines: list[str], at: int) -> None:
+    lines[at] = rng.choice([" ", "  ", "\t", ""]) + lines[at].strip()
+
+
+def character(rng: random.Random, lines: list[str], at: int) -> None:
+    if lines[at]:
+        spot = rng.randrange(len(lines[at]))
+        new = rng.choice("[]{}:,#&*!|>'\"%@`-? \x0b\x80é0.")
+        lines[at] = lines[at][:spot] + new + lines[at][spot + 1 :]
+
+
+def cut_off(rng: random.Random, lines: list[str], at: int) -> None:
+    del lines[at:]
+
+
+def another_number(rng: random.Random, lines: list[str], at: int) -> None:
+    """Degrees, millimetres, signs, orders of magnitude."""
+    found = list(NUMBER.finditer(lines[at]))
+    if found:
+        hit = rng.choice(found)
+        factor = rng.choice([57.29578, 0.0174533, 1000, 0.001, -1, 0, 10, 0.1, 1.5, 1e6])
+        lines[at] = f"{lines[at][: hit.start()]}{float(hit[0]) * factor:.6f}{lines[at][hit.end() :]}"
+
+
+def two_words_swapped(rng: random.Random, lines: list[str], at: int) -> None:
+    """Left and right, joints in another order, a range reversed, a topic for another."""
+    other = rng.choice([at, rng.randrange(len(lines))])
+    pattern = rng.choice([NUMBER, WORD])
+    one, two = list(pattern.finditer(lines[at])), list(pattern.finditer(lines[other]))
+    if one and two:
+        a, b = rng.choice(one), rng.choice(two)
+        lines[other] = lines[other][: b.start()] + a[0] + lines[other][b.end() :]
+        if at != other:
+            lines[at] = lines[at][: a.start()] + b[0] + lines[at][a.end() :]
+
+
+MUTATIONS: list[Callable[[random.Random, list[str], int], None]] = [
+    weird_value, weird_word, no_line, line_twice, indentation, character, cut_off, another_number,
+    another_number, two_words_swapped, two_words_swapped,
+]  # fmt: skip
+
+
+def mutated(rng: random.Random, text: str) -> str:
+    lines = text.split("\n")
+    for _ in range(rng.choice([1, 1, 1, 2, 4])):
+        if lines:
+            rng.choice(MUTATIONS)(rng, lines, rng.randrange(len(lines)))
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("robot", ROBOTS, ids=lambda file: file.stem)
+def test_ten_thousand_mutated_files(folder: Path, robot: Path) -> None:
+    """Ten thousand different ones over all robots together."""
+    rng = random.Random(robot.stem)
+    text = "\n".join(
+        line for line in robot.read_text(encoding="utf-8").split("\n") if not line.strip().startswith("#")
+    )
+    seen: set[str] = {text}
+    wanted = math.ceil(FILES / len(ROBOTS))
+    good = 0
+    while len(seen) <= wanted:
+        changed = mutated(rng, text)
+        if changed not in seen:
+            seen.add(changed)
+            good += accepted(folder / robot.name, changed) is not None
+    # Neither everything nor nothing gets through (another topic is fine, and so is a lower limit).
+    assert 0.02 < good / wanted < 0.5
+
+
+@pytest.mark.parametrize("robot", ROBOTS, ids=lambda file: file.stem)
+def test_any_value_replaced_by_any_other(folder: Path, robot: Path) -> None:
+    """Every scalar, list and block of the file in turn becomes something else."""
+    rng = random.Random(1)
+    paths: list[tuple[str | int, ...]] = []
+
+    def collect(value: object, path: tuple[str | int, ...]) -> None:
+        paths.append(path)
+        items = (
+            value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        )
+        for key, inner in items:
+            collect(inner, (*path, key))
+
+    # Aliases written out: the copy that is changed must not be shared.
+    tree = yaml.safe_load(robot.read_text(encoding="utf-8"))
+    text = yaml.dump(tree, Dumper=NoAliases)
+    collect(tree, ())
+    odd = [None, True, "x", "", -1, 0, 1e9, float("nan"), float("inf"), [], {}, [1], {"a": 1}, "1.0"]
+    for path in paths[1:]:
+        copy = yaml.load(text, Loader=yaml.CSafeLoader)
+        inner = copy
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = rng.choice(odd)
+        accepted(folder / robot.name, yaml.dump(copy, Dumper=yaml.CSafeDumper, allow_unicode=True))
+
+
+class NoAliases(yaml.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=200))
+def test_any_text(folder: Path, text: str) -> None:
+    assert accepted(folder / "franka.yaml", text) is None
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=100))
+def test_any_text_over_a_good_file(folder: Path, text: str) -> None:
+    accepted(folder / "lab.yaml", f"extends: franka.yaml\nname: lab\n{text}")
