@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,73 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from tests.observation.feed import FINGERS, FRANKA, HOME, JOINTS, KINEMATICS, PICTURE, T0, Feed, at
 from tests.observation.messages import compressed, compressed_bytes, image, joint_state
-from tests.tiny_bundle import ROOT, franka_fields
+from tests.tiny_bundle import franka_fields
 from vla_ros.errors import Refused
-from vla_ros.observation.assemble import assemble, newest_stamp
+from vla_ros.observation.assemble import newest_stamp
 from vla_ros.observation.buffers import MS, ObservationBuffers
 from vla_ros.robot.config import Robot
-from vla_ros.robot.kinematics import Kinematics
-from vla_ros.types import Observation
-
-FRANKA = Robot.model_validate(franka_fields())
-JOINTS = FRANKA.arms["arm"].joints
-FINGERS = ["fr3_finger_joint1", "fr3_finger_joint2"]
-HOME = np.array(FRANKA.arms["arm"].home)
-T0 = 1_700_000_000_000_000_000
-PICTURE = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-ARM = FRANKA.arms["arm"]
-KINEMATICS = {
-    "arm": Kinematics(
-        Path(ROOT / "robot_configs" / ARM.urdf).read_text(), ARM.joints, ARM.base_frame, ARM.tool_frame
-    )
-}
-
-
-def at(ms: float) -> int:
-    return T0 + round(ms * MS)
-
-
-class Feed:
-    """Buffers of a Franka with what a driver would have sent; times are ms after T0."""
-
-    def __init__(self, robot: Robot = FRANKA) -> None:
-        self.robot = robot
-        self.buffers = ObservationBuffers(robot, ["front", "wrist"])
-        self.latest = float("-inf")
-
-    def image(self, camera: str, ms: float, pixels: np.ndarray = PICTURE, encoding: str = "rgb8") -> None:
-        self.buffers.image(camera, image(at(ms), pixels, encoding), self.now_ns(ms))
-
-    def now_ns(self, ms: float) -> int:
-        """What is stamped `ms` arrives at once, or, older than what came before, after that."""
-        self.latest = max(self.latest, ms)
-        return at(self.latest)
-
-    def joints(self, ms: float, q: np.ndarray = HOME) -> None:
-        self.buffers.joint_states("arm", joint_state(at(ms), JOINTS, q), self.now_ns(ms))
-
-    def gripper(self, ms: float, width: float = 0.08) -> None:
-        self.buffers.gripper_states(
-            "arm", joint_state(at(ms), FINGERS, [width / 2, width / 2]), self.now_ns(ms)
-        )
-
-    def all(self, ms: float = 0, joints_until: float | None = None) -> Feed:
-        """Both cameras at `ms`, joints every 10 ms around it, a gripper state a little before."""
-        for time in np.arange(ms - 50, (ms + 30 if joints_until is None else joints_until) + 1, 10):
-            self.joints(time)
-        self.gripper(ms - 20)
-        self.image("front", ms)
-        self.image("wrist", ms)
-        return self
-
-    def see(self, ms: float = 40) -> Observation:
-        return assemble(self.buffers, self.robot, at(ms), "lift it", KINEMATICS)
-
-    def refusal(self, ms: float = 40) -> Refused:
-        with pytest.raises(Refused) as caught:
-            self.see(ms)
-        return caught.value
 
 
 def test_a_complete_observation() -> None:
