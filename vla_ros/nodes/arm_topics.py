@@ -1,4 +1,4 @@
-"""One arm's topics in control_node: joint states in, the driver's commands and gripper goals out."""
+"""One arm's topics in control_node: joint states in, the driver's commands and the gripper's out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from math import isfinite
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 
@@ -14,10 +13,14 @@ from vla_ros.errors import Refused
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
 from vla_ros.nodes.gripper_client import GripperClient
 from vla_ros.nodes.output import HandedLog
+from vla_ros.nodes.qos import state_qos
+from vla_ros.nodes.start_steps import take_steps
+from vla_ros.nodes.streamed_gripper import StreamedGripper
 from vla_ros.nodes.transport import polled_subscription, take_latest
-from vla_ros.robot.config import Arm, Stream
+from vla_ros.robot.config import Arm
 from vla_ros.robot.drivers import Driver
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.robot.stamps import Stamps
 from vla_ros.robot.states import positions_by_name
 from vla_ros.safety.modes import POLICY, SOURCES
 from vla_ros.safety.supervisor import Measured
@@ -27,10 +30,10 @@ NS = 1_000_000_000
 
 
 class ArmTopics:
-    """See the module. `read` and `send` belong to the commanding thread.
+    """See the module. `read`, `message` and `send` belong to the commanding thread.
 
-    measured: the newest joint states that could be used, None before there were any. command_topic: the
-    driver's.
+    measured: the newest joint states that could be used, None before there were any. command_topics: the
+    driver's, and a streamed gripper's own.
     """
 
     def __init__(
@@ -51,23 +54,31 @@ class ArmTopics:
         self._driver = driver
         self._diagnostics = diagnostics
         self._log = log
-        self.command_topic = node.resolve_topic_name(driver.topic)
+        self.command_topics = [node.resolve_topic_name(driver.topic)]
         self._publisher = node.create_publisher(driver.message_type, driver.topic, 10)
-        self._states = polled_subscription(node, JointState, arm.states.topic, _state_qos(arm.states))
-        self._gripper: GripperClient | None = None
+        self._states = polled_subscription(node, JointState, arm.states.topic, state_qos(arm.states))
+        self._stamps = Stamps(arm.states)
+        self._goals: GripperClient | None = None
+        self._streamed: StreamedGripper | None = None
         if arm.gripper is not None and arm.gripper.action is not None:
-            self._gripper = GripperClient(node, name, arm.gripper, arm.gripper.action, diagnostics)
+            self._goals = GripperClient(node, name, arm.gripper, arm.gripper.action, diagnostics)
+        elif arm.gripper is not None:
+            self._streamed = StreamedGripper(node, name, arm.gripper, diagnostics, log)
+            if self._streamed.command_topic:
+                self.command_topics.append(self._streamed.command_topic)
 
     def destroy(self) -> None:
         """Release the topics."""
         self._node.destroy_publisher(self._publisher)
         self._node.destroy_subscription(self._states)
-        if self._gripper is not None:
-            self._gripper.destroy()
+        for gripper in (self._goals, self._streamed):
+            if gripper is not None:
+                gripper.destroy()
 
-    def read(self) -> None:
-        """Take the newest joint states. What cannot be used is counted, and what was measured before stays:
-        it grows old and then is no longer acted on."""
+    def read(self, now_ns: int) -> None:
+        """Take the newest joint states at `now_ns`, ROS clock. What cannot be used is counted, and what was
+        measured before stays: it grows old and then is no longer acted on."""
+        width = None if self._streamed is None else self._streamed.width(now_ns)
         data: Any = take_latest(self._states)
         if data is None:
             return
@@ -79,34 +90,52 @@ class ArmTopics:
             self._log.say("warning", f"{self._name}: {refused}", once_per_s=f"{self._name}/joint_states")
             return
         stamp = message.header.stamp
-        self.measured = Measured(q, stamp.sec * NS + stamp.nanosec)
+        self.measured = Measured(q, self._stamps.of(stamp.sec * NS + stamp.nanosec, now_ns), width)
 
-    def send(self, command: Command) -> None:
-        """Publish one command to the driver."""
+    def message(self, command: Command) -> Any:
+        """What the driver is sent for a command, None for nothing. Raises Refused where it cannot be said."""
         pose = self.kinematics.forward(command.sent)
-        message = self._driver.message(command.motion, pose, command.gripper, command.stamp_ns)
+        try:
+            return self._driver.message(command.motion, pose, command.gripper, command.stamp_ns)
+        except Refused as refused:
+            raise Refused(refused.reason, f"{self._name}: {refused}") from refused
+
+    def send(self, command: Command, message: Any) -> None:
+        """Publish one command to the driver, as `message` said it, and to the gripper's."""
         if message is not None:
             self._publisher.publish(message)
-        wanted = command.gripper_wanted
-        if self._gripper is None:
+        if self._streamed is not None:
+            self._streamed.send(command)
+        if self._goals is None:
             return
+        wanted = command.gripper_wanted
         if command.source != SOURCES[POLICY]:
-            self._gripper.rest()
+            self._goals.rest()
         elif wanted is not None and isfinite(wanted):
             # A goal, and not the ramp of widths towards it: the gripper's driver goes there at its own speed.
-            self._gripper.want(wanted)
+            self._goals.want(wanted)
 
-    def has_driver(self) -> bool:
-        """Whether anybody subscribes to the driver's topic (a recorder counts as well)."""
-        return int(self._publisher.get_subscription_count()) > 0
+    def unheard(self) -> list[str]:
+        """Command topics that nobody subscribes to (a recorder counts as well)."""
+        heard = [int(self._publisher.get_subscription_count()) > 0]
+        if self._streamed is not None:
+            heard.append(not self._streamed.unheard())
+        return [topic for topic, by in zip(self.command_topics, heard, strict=False) if not by]
+
+    def unknown_gripper(self) -> str:
+        """Why a gripper that is sent a stream of widths cannot begin, for people; "" where it can."""
+        if self._streamed is None or self.measured is None or self.measured.gripper is not None:
+            return ""
+        assert self._arm.gripper is not None
+        topic = self._arm.gripper.states.topic
+        return f"{self._name}: the gripper's width is not known; is {topic} being published?"
+
+    def prepare(self) -> None:
+        """Take the driver's steps before its first command; waits. Raises VlaRosError where one fails."""
+        take_steps(self._node, self._driver.start_steps())
 
     def forget_gripper(self) -> None:
         """Send the gripper's next width whatever was sent before."""
-        if self._gripper is not None:
-            self._gripper.forget()
-
-
-def _state_qos(stream: Stream) -> QoSProfile:
-    best_effort = stream.reliability == "best_effort"
-    reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
-    return QoSProfile(depth=5, reliability=reliability)
+        for gripper in (self._goals, self._streamed):
+            if gripper is not None:
+                gripper.forget()

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -53,12 +53,12 @@ from vla_ros.nodes.transport import polled_subscription, take_latest, timed_subs
 from vla_ros.nodes.watchdogs import Watchdogs
 from vla_ros.resources import robot_config
 from vla_ros.robot.channels import gripper_channel
-from vla_ros.robot.config import Arm
+from vla_ros.robot.config import Arm, Gripper
 from vla_ros.robot.drivers import driver_for
 from vla_ros.robot.load import check_description, load_robot, read_urdf
-from vla_ros.safety.modes import ESTOP, STOPPING
+from vla_ros.safety.modes import ESTOP, STOPPING, TRANSITIONS
 from vla_ros.safety.supervisor import Supervisor
-from vla_ros.types import ActionChunk
+from vla_ros.types import ActionChunk, Command
 
 NS = 1_000_000_000
 # How long to look for others that command this robot, see `wait_until_alone`.
@@ -102,6 +102,8 @@ class ControlNode(ManagedNode):
         self._release: list[Callable[[], object]] = []
         self._log = HandedLog(self.get_logger())
         self._estopped = ""
+        # Arms whose drivers have taken their first steps.
+        self._prepared: set[str] = set()
         # From now on: a press that comes while the node is being configured counts as soon as it commands.
         self._estop = EmergencyStop(self)
 
@@ -117,7 +119,10 @@ class ControlNode(ManagedNode):
             if arm.robot_description is not None
         }
         drivers = {name: driver_for(arm) for name, arm in robot.arms.items()}
-        self._command_topics = [self.resolve_topic_name(driver.topic) for driver in drivers.values()]
+        topics = [driver.topic for driver in drivers.values()]
+        topics += [gripper.interbotix.topic for gripper in _grippers(robot.arms) if gripper.interbotix]
+        self._command_topics = [self.resolve_topic_name(topic) for topic in topics]
+        self._prepared.clear()
         wait_until_alone(self, self._rivals, SETTLE_S, PATIENCE_S)
         self._diagnostics = DiagnosticsPublisher(self, self._refresh)
         for name, arm in robot.arms.items():
@@ -234,6 +239,7 @@ class ControlNode(ManagedNode):
             if rivals:
                 raise VlaRosError(f"cannot {what}: {'; '.join(rivals)}. Stop it first")
             self._require_drivers(what)
+            self._prepare(what)
         request = _Request(what)
         self._requests.append(request)
         if not request.done.wait(ANSWER_S):
@@ -256,6 +262,18 @@ class ControlNode(ManagedNode):
                     f"cannot {what}: {missing}. Is the robot's driver running, and its controller active?"
                 )
             time.sleep(0.02)
+
+    def _prepare(self, what: str) -> None:
+        """What drivers need before their first command: once after configuring, and after one was gone."""
+        if what not in TRANSITIONS[self._supervisor.mode]:
+            return  # and is refused
+        for name, arm in self._arms.items():
+            unknown = arm.unknown_gripper()
+            if unknown:
+                raise VlaRosError(f"cannot {what}: {unknown}")
+            if name not in self._prepared:
+                arm.prepare()
+                self._prepared.add(name)
 
     def _on_chunk(self, cdr: bytes, sent_ns: int | None) -> None:
         if sent_ns is not None:
@@ -341,7 +359,7 @@ class ControlNode(ManagedNode):
             supervisor.request("estop", now_ns, pressed)
             self._log.say("error", f"emergency stop: {pressed}")
         for arm in self._arms.values():
-            arm.read()
+            arm.read(now_ns)
         while self._requests:
             self._answer(self._requests.popleft(), now_ns)
         while self._chunks:
@@ -353,6 +371,7 @@ class ControlNode(ManagedNode):
             supervisor.lose("policy_gone", self._watchdogs.policy_gone.popleft(), now_ns)
         if self._watchdogs.no_driver:
             supervisor.lose("driver_gone", self._watchdogs.no_driver, now_ns)
+            self._prepared.clear()
         measured = {name: arm.measured for name, arm in self._arms.items() if arm.measured is not None}
         commands = supervisor.tick(now_ns, measured, steady_ns)
         if commands and time.monotonic_ns() - steady_ns > self._period_ns:
@@ -360,11 +379,23 @@ class ControlNode(ManagedNode):
             supervisor.unsent()
             self._diagnostics.count("commands_too_late")
         else:
-            for name, command in commands.items():
-                self._arms[name].send(command)
-            self._report.commands(commands)
+            self._send(commands, now_ns)
         self._report.changes(supervisor, now_ns)
         self._estopped = supervisor.estop_reason
+
+    def _send(self, commands: Mapping[str, Command], now_ns: int) -> None:
+        """Send one tick's commands, of all arms or of none."""
+        assert self._diagnostics is not None
+        try:
+            messages = {name: self._arms[name].message(command) for name, command in commands.items()}
+        except Refused as refused:
+            self._supervisor.unsent()
+            self._supervisor.lose(refused.reason, str(refused), now_ns)
+            self._diagnostics.count(f"refused_commands.{refused.reason}")
+            return
+        for name, command in commands.items():
+            self._arms[name].send(command, messages[name])
+        self._report.commands(commands)
 
     def _answer(self, request: _Request, now_ns: int) -> None:
         if request.withdrawn:
@@ -379,6 +410,10 @@ class ControlNode(ManagedNode):
                 for arm in self._arms.values():
                     arm.forget_gripper()
         request.done.set()
+
+
+def _grippers(arms: Mapping[str, Arm]) -> list[Gripper]:
+    return [arm.gripper for arm in arms.values() if arm.gripper is not None]
 
 
 def main() -> int:

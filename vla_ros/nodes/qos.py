@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from rclpy.duration import Duration
-from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
+
+from vla_ros.robot.config import Stream
 
 try:
     from rclpy.event_handler import QoSLivelinessChangedInfo, SubscriptionEventCallbacks
 except ImportError:  # Humble
     from rclpy.qos_event import QoSLivelinessChangedInfo, SubscriptionEventCallbacks
 
-__all__ = ["LATCHED", "STATUS_QOS", "STATUS_TOPIC", "QoSLivelinessChangedInfo", "SubscriptionEventCallbacks"]
+__all__ = [
+    "LATCHED",
+    "STATUS_QOS",
+    "STATUS_TOPIC",
+    "QoSLivelinessChangedInfo",
+    "SubscriptionEventCallbacks",
+    "state_qos",
+]
 
 # The newest message is there for whoever comes later.
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -24,3 +33,10 @@ STATUS_QOS = QoSProfile(
     liveliness=LivelinessPolicy.AUTOMATIC,
     liveliness_lease_duration=Duration(nanoseconds=500_000_000),
 )
+
+
+def state_qos(stream: Stream) -> QoSProfile:
+    """For joint states that are polled. A reliable subscriber gets nothing from a best-effort publisher."""
+    best_effort = stream.reliability == "best_effort"
+    reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
+    return QoSProfile(depth=5, reliability=reliability)

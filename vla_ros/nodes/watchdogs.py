@@ -78,9 +78,9 @@ class Watchdogs:
     def missing_drivers(self) -> str:
         """Which arms' command topics nobody subscribes to, for people; "" where each has a subscriber."""
         return "; ".join(
-            f"{name}: nobody subscribes to {arm.command_topic}"
+            f"{name}: nobody subscribes to {topic}"
             for name, arm in self._arms.items()
-            if not arm.has_driver()
+            for topic in arm.unheard()
         )
 
     def _on_liveliness(self, change: QoSLivelinessChangedInfo) -> None:

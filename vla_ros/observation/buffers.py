@@ -1,4 +1,5 @@
-"""Ring buffers, one per stream, on header stamps. Time comes in as an argument; nothing here waits.
+"""Ring buffers, one per stream, on header stamps or, where the YAML says so, on arrival. Time comes in as an
+argument; nothing here waits.
 
 Not thread-safe: one lock around `ObservationBuffers` where messages arrive on another thread than the
 one that assembles.
@@ -25,6 +26,7 @@ from vla_ros.observation.decode import (
 )
 from vla_ros.observation.frozen import MOVED, STAMPED_LATE_NS, FrozenPicture
 from vla_ros.robot.config import Camera, Gripper, Robot, Stream
+from vla_ros.robot.stamps import Stamps
 from vla_ros.robot.states import gripper_width, positions_by_name
 from vla_ros.types import FloatArray
 
@@ -181,10 +183,13 @@ class ObservationBuffers:
         }
         self.joints: dict[str, Ring[FloatArray]] = {}
         self.grippers: dict[str, Ring[float]] = {}
+        self._stamps: dict[str, Stamps] = {}
         for name, arm in robot.arms.items():
             self.joints[name] = _state_ring(f"{name}/joint_states", arm.states, past_s)
+            self._stamps[f"{name}/joint_states"] = Stamps(arm.states)
             if arm.gripper is not None:
                 self.grippers[name] = _state_ring(f"{name}/gripper_states", arm.gripper.states, past_s)
+                self._stamps[f"{name}/gripper_states"] = Stamps(arm.gripper.states)
         self._encodings: dict[str, str] = {}
         self._pictures = {name: FrozenPicture() for name in cameras}
         # {camera: where the arms were when its picture was new}
@@ -279,7 +284,7 @@ class ObservationBuffers:
         def value(sample: JointSample) -> FloatArray:
             return positions_by_name(sample.names, sample.positions.tolist(), joints)
 
-        _push_joints(self.joints[arm], cdr, now_ns, joints, value)
+        self._push(self.joints[arm], cdr, now_ns, joints, value)
         self._note_jump(arm)
 
     def gripper_states(self, arm: str, cdr: bytes, now_ns: int) -> None:
@@ -288,7 +293,30 @@ class ObservationBuffers:
         if gripper is None:
             raise KeyError(f"arm '{arm}' has no gripper")
         value = partial(_width, gripper)
-        _push_joints(self.grippers[arm], cdr, now_ns, gripper.joints, value)
+        self._push(self.grippers[arm], cdr, now_ns, gripper.joints, value)
+
+    def _push(
+        self,
+        ring: Ring[T],
+        cdr: bytes,
+        now_ns: int,
+        joints: Sequence[str],
+        value: Callable[[JointSample], T],
+    ) -> None:
+        names: tuple[str, ...] = ()
+        try:
+            sample = decode_joint_state(cdr)
+            names = sample.names
+            picked = value(sample)
+        except Refused as error:
+            located = Refused(error.reason, f"{ring.stream}: on {ring.topic}: {error}")
+            # Several drivers may share one joint_states topic: a message about none of our joints is theirs.
+            if names and not set(names) & set(joints):
+                ring.ignore(located)
+            else:
+                ring.refuse(located)
+        else:
+            ring.push(self._stamps[ring.stream].of(sample.stamp_ns, now_ns), picked, now_ns)
 
 
 def check_size(stream: str, size: tuple[int, int], camera: Camera) -> None:
@@ -314,25 +342,6 @@ def _state_ring(stream: str, states: Stream, past_s: float) -> Ring[Any]:
 
 def _width(gripper: Gripper, sample: JointSample) -> float:
     return gripper_width(gripper, sample.names, sample.positions.tolist())
-
-
-def _push_joints(
-    ring: Ring[T], cdr: bytes, now_ns: int, joints: Sequence[str], value: Callable[[JointSample], T]
-) -> None:
-    names: tuple[str, ...] = ()
-    try:
-        sample = decode_joint_state(cdr)
-        names = sample.names
-        picked = value(sample)
-    except Refused as error:
-        located = Refused(error.reason, f"{ring.stream}: on {ring.topic}: {error}")
-        # Several drivers may share one joint_states topic: a message about none of our joints is theirs.
-        if names and not set(names) & set(joints):
-            ring.ignore(located)
-        else:
-            ring.refuse(located)
-    else:
-        ring.push(sample.stamp_ns, picked, now_ns)
 
 
 def _ms(ns: int) -> str:

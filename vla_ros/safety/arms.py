@@ -62,10 +62,13 @@ class Arms:
         return {name: follower.q for name, follower in self._followers.items()}
 
     def begin(self, measured: Mapping[str, Measured]) -> None:
-        """Open the streams that are not, see `ArmFollower.begin`, and start softly."""
+        """Open the streams that are not, see `ArmFollower.begin`, and start softly. Grippers begin where they
+        are measured."""
         for name, follower in self._followers.items():
             follower.begin(measured[name].q)
             follower.soft_start()
+        for name, gripper in self._grippers.items():
+            gripper.begin(measured[name].gripper)
 
     def end(self) -> None:
         """Close the streams."""

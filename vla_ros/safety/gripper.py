@@ -10,14 +10,20 @@ from vla_ros.robot.config import Gripper
 class GripperLimiter:
     """Follows wanted widths (m). `width` is what may be sent now, None before the first one.
 
-    The first width of a stream is taken as it stands, within the range: where the gripper is, is not known.
-    A driver that takes a goal and keeps its own speed is given the range's end of this, see `goal`.
+    A driver that takes a stream of widths is begun where the gripper is measured (`begin`), and holds it
+    there until another width is wanted. Otherwise the first width is taken as it stands, within the range: a
+    driver that takes a goal keeps its own speed.
     """
 
     def __init__(self, gripper: Gripper, period_s: float) -> None:
         self._low, self._high = gripper.width
         self._most = gripper.speed * period_s
         self.width: float | None = None
+
+    def begin(self, measured: float | None) -> None:
+        """Begin at a measured width, where none was sent yet; None: it is not known."""
+        if self.width is None and measured is not None and math.isfinite(measured):
+            self.width = self.goal(measured)
 
     def goal(self, wanted: float) -> float:
         """The wanted width within the range."""

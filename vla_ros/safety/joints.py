@@ -18,10 +18,14 @@ SETTLED_NS = 50_000_000
 
 @dataclass(frozen=True)
 class Measured:
-    """One arm's joint states: positions float64 [J] rad in the order of the YAML, finite, and their stamp."""
+    """One arm's joint states: positions float64 [J] rad in the order of the YAML, finite, and their stamp.
+
+    gripper: its opening width in m, for a gripper that is sent a stream of widths, where it is known.
+    """
 
     q: FloatArray
     stamp_ns: int
+    gripper: float | None = None
 
 
 class JointWatch:

@@ -1,0 +1,84 @@
+"""What a driver needs before its first command: services called and messages sent, one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from rclpy.duration import Duration
+from rclpy.node import Node
+
+from vla_ros.errors import VlaRosError
+from vla_ros.nodes.transport import never_executed
+from vla_ros.robot.drivers import Call, Send, StartStep
+
+# How long a service, or who listens to a message, may take to appear.
+PRESENT_S = 2.0
+# Piper's node itself tries for 5 s to enable the arm before it answers.
+ANSWER_S = 8.0
+_LOOK_S = 0.01
+
+
+def take_steps(node: Node, steps: Iterable[StartStep]) -> None:
+    """Take a driver's steps; waits for each, on any thread. Raises VlaRosError, which says which one failed
+    and why: the service is not there, does not answer or says no; nobody listens to the message."""
+    for step in steps:
+        node.get_logger().info(step.what)
+        if isinstance(step, Call):
+            _call(node, step)
+        else:
+            _send(node, step)
+
+
+def _call(node: Node, step: Call) -> None:
+    # Read here and not by the executor, which waits for us where this is part of a service it serves.
+    client: Any = node.create_client(step.service_type, step.service, callback_group=never_executed())
+    try:
+        if not _becomes_true(client.service_is_ready, PRESENT_S):
+            raise VlaRosError(
+                f"cannot {step.what}: no service {step.service}. Is the robot's driver running?"
+            )
+        with client.handle:
+            number = client.handle.send_request(step.request)
+            response = _answer(client, step.service_type, number)
+        if response is None:
+            raise VlaRosError(f"cannot {step.what}: {step.service} did not answer within {ANSWER_S:.0f} s")
+        wrong = step.wrong(response)
+        if wrong:
+            raise VlaRosError(f"cannot {step.what}: {step.service} answers that {wrong}")
+    finally:
+        node.destroy_client(client)
+
+
+def _answer(client: Any, service_type: Any, number: int) -> Any:
+    deadline = time.monotonic() + ANSWER_S
+    while time.monotonic() < deadline:
+        header, response = client.handle.take_response(service_type.Response)
+        if header is not None and response is not None and header.request_id.sequence_number == number:
+            return response
+        time.sleep(_LOOK_S)
+    return None
+
+
+def _send(node: Node, step: Send) -> None:
+    publisher = node.create_publisher(type(step.message), step.topic, 1)
+    try:
+        if not _becomes_true(lambda: publisher.get_subscription_count() > 0, PRESENT_S):
+            raise VlaRosError(
+                f"cannot {step.what}: nobody subscribes to {step.topic}. Is the robot's driver running?"
+            )
+        publisher.publish(step.message)
+        # It goes with the publisher where it has not been taken yet.
+        publisher.wait_for_all_acked(Duration(seconds=PRESENT_S))
+    finally:
+        node.destroy_publisher(publisher)
+
+
+def _becomes_true(condition: Any, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK_S)
+    return True
