@@ -113,3 +113,15 @@ class Manifest(Model):
                 f"arms: {self.arms} lacks {sorted(used - set(self.arms))}, which slices or tool_rotations use"
             )
         return self
+
+    @model_validator(mode="after")
+    def _fed_back_is_predicted(self) -> Manifest:
+        if self.inputs.proprioception == "last_prediction":
+            predicted = {(part.arm, part.signal) for part in self.outputs.action}
+            for part in self.inputs.state:
+                if part.arm is not None and (part.arm, part.signal) not in predicted:
+                    raise ValueError(
+                        f"inputs.proprioception: {part.arm}.{part.signal} is not predicted, so the last "
+                        f"prediction cannot stand for it"
+                    )
+        return self
