@@ -89,11 +89,14 @@ def manifest_fields(roles: tuple[str, ...] = ("front", "wrist")) -> dict[str, An
             "gripper": {"open_is": 1, "threshold": 0.5, "hysteresis": 0.1},
         },
         "normalisation": {
-            "kind": "q01_q99",
-            "file": "dataset_statistics.json",
-            "key": "tiny",
-            "clip_state": True,
-            "clip_action": False,
+            vector: {
+                "kind": "q01_q99",
+                "format": "dataset_statistics",
+                "file": "dataset_statistics.json",
+                "key": "tiny",
+                "clip": clip,
+            }
+            for vector, clip in (("action", False), ("proprio", 1.0))
         },
         "sampler": {
             "kind": "flow_matching",
@@ -266,7 +269,7 @@ def statistics(fields: dict[str, Any]) -> dict[str, Any]:
         "q99": [0.7, 0.4, 0.7, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.08],
         "mask": [True] * 10,
     }
-    return {fields["normalisation"]["key"]: {"action": action, "proprio": proprio}}
+    return {fields["normalisation"]["action"]["key"]: {"action": action, "proprio": proprio}}
 
 
 def bundle_files(

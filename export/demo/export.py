@@ -186,11 +186,14 @@ def manifest(steps: int, latency: tuple[float, float]) -> dict[str, Any]:
             "gripper": GRIPPER_RULE.model_dump(),
         },
         "normalisation": {
-            "kind": "q01_q99",
-            "file": "dataset_statistics.json",
-            "key": NAME,
-            "clip_state": False,
-            "clip_action": False,
+            vector: {
+                "kind": "q01_q99",
+                "format": "dataset_statistics",
+                "file": "dataset_statistics.json",
+                "key": NAME,
+                "clip": False,
+            }
+            for vector in ("action", "proprio")
         },
         "sampler": {
             "kind": "flow_matching",

@@ -57,13 +57,7 @@ def manifest(reference="eef_relative", layout="columns", **outputs) -> Manifest:
             "gripper": {"open_is": 1, "threshold": 0.5, "hysteresis": 0.1},
             **outputs,
         },
-        "normalisation": {
-            "kind": "q01_q99",
-            "file": "s.json",
-            "key": "k",
-            "clip_state": True,
-            "clip_action": False,
-        },
+        "normalisation": {"action": {"kind": "none"}, "proprio": {"kind": "none"}},
         "sampler": {
             "kind": "flow_matching",
             "direction": "noise_to_data",

@@ -48,7 +48,8 @@ def test_the_data_set_s_statistics_are_declared_and_never_chosen_on_the_robot(tm
         of_another_robot(content)
         del content["tiny"]
 
-    with pytest.raises(BundleError, match=r"no key 'tiny' \(normalisation.key in policy.yaml\).*bridge_orig"):
+    says = r"no key 'tiny' \(normalisation.action.key in policy.yaml\).*bridge_orig"
+    with pytest.raises(BundleError, match=says):
         with_statistics(tmp_path / "without", forget_our_own)
 
 
@@ -103,7 +104,7 @@ def test_a_relative_and_an_absolute_policy_are_decoded_as_each_declares(tmp_path
     [
         (lambda s: s["q01"].__setitem__(0, float("nan")), "not finite"),
         (lambda s: s["q99"].__setitem__(2, s["q01"][2]), "index 2: q99 .* is not above q01"),
-        (lambda s: s.update(mask=s["mask"][:9]), "have shapes"),
+        (lambda s: s.update(mask=s["mask"][:9]), r"mask: found .* expected true or false, 10 times"),
         (lambda s: s.update({key: values[:9] for key, values in s.items()}), "has 9 values"),
     ],
 )

@@ -137,8 +137,8 @@ def write_statistics(bundle: Path, change) -> None:
     ("change", "expected"),
     [
         (lambda s: s.update(other=s.pop("tiny")), r"no key 'tiny'.*found \['other'\]"),
-        (lambda s: s["tiny"]["action"].pop("q99"), "needs lists q01, q99 and mask"),
-        (lambda s: s["tiny"].pop("proprio"), "needs lists q01, q99 and mask"),
+        (lambda s: s["tiny"]["action"].pop("q99"), "no 'q99', but kind: q01_q99 needs q01 and q99"),
+        (lambda s: s["tiny"].pop("proprio"), r"no key 'tiny.proprio'.*found \['action'\]"),
         (lambda s: s["tiny"]["proprio"].update(q01=[0.0] * 3), "have shapes"),
         (lambda s: s["tiny"]["action"].update(mask=[1.0] * 10), "expected true or false"),
         (lambda s: s["tiny"]["action"]["q01"].__setitem__(0, float("nan")), "not finite"),

@@ -154,7 +154,7 @@ def test_the_state_is_clipped_where_the_manifest_says_so(tmp_path: Path) -> None
     outside = {"arm/gripper": np.array([0.12])}
     clipped = Preprocessor(write_tiny_bundle(tmp_path / "a", **fields), FRANKA)(observation(**outside))
     assert clipped["state"][0, 9] == 1.0
-    fields["normalisation"]["clip_state"] = False
+    fields["normalisation"]["proprio"]["clip"] = False
     free = Preprocessor(write_tiny_bundle(tmp_path / "b", **fields), FRANKA)(observation(**outside))
     assert free["state"][0, 9] == pytest.approx(2.0)
 

@@ -2,7 +2,8 @@
 
     policy.yaml               the manifest (`vla_ros.policy.manifest`), with a SHA-256 for every other file
     <graphs>.onnx             prefix and step
-    dataset_statistics.json   {key: {"action": {"q01": [...], "q99": [...], "mask": [...]}, "proprio": {...}}}
+    <statistics>              of action and state, as the training project wrote them; see
+                              `vla_ros.policy.statistics`
     tokenizer.json            Hugging Face tokenizers file
     parity.npz                see `vla_ros.policy.parity`
 
@@ -12,29 +13,32 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from vla_ros.action.normalise import Scaling
 from vla_ros.errors import BundleError
 from vla_ros.policy.manifest import SCHEMA_VERSION, Manifest
+from vla_ros.policy.manifest_inputs import StateSlice
+from vla_ros.policy.manifest_outputs import ActionSlice
+from vla_ros.policy.statistics import read_scaling
+from vla_ros.policy.statistics_files import COPY_AGAIN
 
 MANIFEST = "policy.yaml"
-COPY_AGAIN = "copy or export the bundle again"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle. `action` and `proprio` are the scalings of the manifest's normalisation key,
-    of the widths that its outputs and inputs declare."""
+    """A verified bundle. `action` and `proprio` are the scalings that its manifest's normalisation declares,
+    of the widths of its outputs' and inputs' slices."""
 
     directory: Path
     manifest: Manifest
@@ -56,19 +60,15 @@ def load_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{directory}: no such policy bundle; expected a directory that holds {MANIFEST}")
     manifest = _read_manifest(directory / MANIFEST)
     _check_files(directory, manifest)
-    file = directory / manifest.normalisation.file
-    clip = manifest.normalisation.clip_action, manifest.normalisation.clip_state
-    action, proprio = _read_statistics(file, manifest.normalisation.key, *clip)
-    for group, scaling, width in (
-        ("action", action, manifest.outputs.size),
-        ("proprio", proprio, manifest.inputs.state_size),
-    ):
-        if scaling.width != width:
-            raise BundleError(
-                f"{file}: {manifest.normalisation.key}.{group} has {scaling.width} values, but {MANIFEST} "
-                f"declares {width}; {COPY_AGAIN}"
-            )
+    outputs, inputs, normalisation = manifest.outputs, manifest.inputs, manifest.normalisation
+    action = read_scaling(directory, "action", normalisation.action, _used(outputs.action), outputs.horizon)
+    proprio = read_scaling(directory, "proprio", normalisation.proprio, _used(inputs.state))
     return Bundle(directory.resolve(), manifest, action, proprio)
+
+
+def _used(parts: Sequence[ActionSlice | StateSlice]) -> NDArray[np.bool_]:
+    """bool [N]: which columns of a vector are not padding."""
+    return np.array([str(part.signal) != "padding" for part in parts for _ in range(part.size)], dtype=bool)
 
 
 def write_bundle(
@@ -192,44 +192,3 @@ def _check_files(directory: Path, manifest: Manifest) -> None:
                 f"{path}: truncated or altered: {path.stat().st_size} bytes with SHA-256 {found}, expected "
                 f"{expected} (sha256 in {MANIFEST}); {COPY_AGAIN}"
             )
-
-
-def _read_statistics(file: Path, key: str, clip_action: bool, clip_state: bool) -> tuple[Scaling, Scaling]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{file}: not a JSON file ({error}); {COPY_AGAIN}") from None
-    if not isinstance(content, dict) or key not in content:
-        found = sorted(content) if isinstance(content, dict) else type(content).__name__
-        raise BundleError(f"{file}: no key '{key}' (normalisation.key in {MANIFEST}); found {found}")
-    entry = content[key]
-    return _scaling(file, key, entry, "action", clip_action), _scaling(
-        file, key, entry, "proprio", clip_state
-    )
-
-
-def _scaling(file: Path, key: str, entry: Any, group: str, clip: bool) -> Scaling:
-    where = f"{file}: {key}.{group}"
-    try:
-        part = entry[group]
-        q01 = np.asarray(part["q01"], dtype=np.float64)
-        q99 = np.asarray(part["q99"], dtype=np.float64)
-        mask = np.asarray(part["mask"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(
-            f"{where}: needs lists q01, q99 and mask ({type(error).__name__}: {error}); {COPY_AGAIN}"
-        ) from None
-    if q01.ndim != 1 or q01.shape != q99.shape or q01.shape != mask.shape:
-        raise BundleError(f"{where}: q01, q99 and mask have shapes {q01.shape}, {q99.shape}, {mask.shape}")
-    if mask.dtype != np.bool_:
-        raise BundleError(f"{where}.mask: found {mask.dtype} values, expected true or false")
-    if not (np.isfinite(q01).all() and np.isfinite(q99).all()):
-        raise BundleError(f"{where}: q01 or q99 holds a value that is not finite; {COPY_AGAIN}")
-    wrong = np.flatnonzero(mask & (q99 <= q01))
-    if wrong.size:
-        index = int(wrong[0])
-        raise BundleError(
-            f"{where}: index {index}: q99 {q99[index]} is not above q01 {q01[index]}, so it cannot be "
-            f"normalised; set its mask to false or export again"
-        )
-    return Scaling(q01, q99, mask, 1.0 if clip else np.inf)

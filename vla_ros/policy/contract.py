@@ -83,16 +83,17 @@ def _slices(
     robot: Robot,
 ) -> Iterator[ContractLine]:
     begin = 0
+    low, high = scaling.extent
     for part in parts:
         line = _slice(part, manifest, robot)
         columns = slice(begin, begin + part.size)
         begin += part.size
         pair = paired(manifest, robot, part.arm)
         if line.ok and pair is not None:
-            wrong = outside(part, scaling.low[columns], scaling.high[columns], pair[1], robot.safety)
+            wrong = outside(part, low[columns], high[columns], pair[1], robot.safety)
             if wrong:
                 fix = (
-                    f"policy '{manifest.name}': {manifest.normalisation.file}: {line.what}: {wrong}: "
+                    f"policy '{manifest.name}': {manifest.normalisation.action.file}: {line.what}: {wrong}: "
                     f"statistics of another robot or in other units; export it with those of '{robot.name}'"
                 )
                 line = replace(line, ok=False, fix=fix)

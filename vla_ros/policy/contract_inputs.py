@@ -100,8 +100,8 @@ def _state(
         wrong = beyond(scaling.low[columns], scaling.high[columns], *possible_state(part, arm, robot.safety))
         if wrong:
             fix = (
-                f"policy '{manifest.name}': {manifest.normalisation.file}: {what}: {wrong}: statistics of "
-                f"another robot or in other units; export it with those of '{robot.name}'"
+                f"policy '{manifest.name}': {manifest.normalisation.proprio.file}: {what}: {wrong}: "
+                f"statistics of another robot or in other units; export it with those of '{robot.name}'"
             )
     return ContractLine(not fix, what, wants, says, fix)
 

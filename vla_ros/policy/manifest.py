@@ -89,7 +89,7 @@ class Manifest(Model):
             "graphs.prefix": self.graphs.prefix,
             "graphs.step": self.graphs.step,
             **guided,
-            "normalisation.file": self.normalisation.file,
+            **self.normalisation.files,
             "inputs.prompt.tokenizer": self.inputs.prompt.tokenizer,
             "parity": self.parity,
         }
