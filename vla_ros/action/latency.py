@@ -147,16 +147,17 @@ class ActuationLatency:
         if stamp_ns - LONGEST_S * 1e9 < stamps[0] or stamp_ns - PAUSE_S * 1e9 > stamps[-1]:
             return
         times = stamp_ns - DELAYS_NS
-        after = stamps.searchsorted(times).clip(1, self._count - 1)
+        # None lies before the first stamp; what lies after the last is held.
+        after = np.minimum(stamps.searchsorted(times, side="right"), self._count - 1)
         begin, end = stamps[after - 1], stamps[after]
-        share = ((times - begin) / (end - begin)).clip(0.0, 1.0)[:, None]
+        share = np.minimum((times - begin) / (end - begin), 1.0)[:, None]
         sent = self._rows[after - 1] * (1.0 - share) + self._rows[after] * share
         low, high = sent.min(axis=0), sent.max(axis=0)
         span = high - low
         if span.max() < MOVING:
             return
-        beyond = 0.5 * span + BEYOND
-        if ((joints < low - beyond) | (joints > high + beyond)).any():
+        # Half the range from its middle, and as much again.
+        if (np.abs(joints - 0.5 * (low + high)) > span + BEYOND).any():
             return
         error = joints - sent
         if self._sums is None:

@@ -23,7 +23,12 @@ def cubic_pieces(due_ns: NDArray[np.int64], rows: FloatArray) -> FloatArray:
     h = (np.diff(since) / 1e9)[:, None]
     rise = np.diff(rows, axis=0) / h
     bend = (slopes[:-1] + slopes[1:] - 2.0 * rise) / h
-    return np.stack([bend / h, (rise - slopes[:-1]) / h - bend, slopes[:-1], rows[:-1]], axis=1)
+    pieces = np.empty((len(h), 4, rows.shape[1]))
+    pieces[:, 0] = bend / h
+    pieces[:, 1] = (rise - slopes[:-1]) / h - bend
+    pieces[:, 2] = slopes[:-1]
+    pieces[:, 3] = rows[:-1]
+    return pieces
 
 
 @lru_cache(maxsize=16)

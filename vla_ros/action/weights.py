@@ -56,25 +56,26 @@ def ensemble(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArray
     velocity or acceleration. The rise is over before the chunks before it end, the fall begins when there is
     one that lasts longer: a chunk that is alone has it all. Grippers are binary, and vote without windows.
     """
-    shares = np.array([placed.share for placed in chunks])
-    weights = shares * np.array([_window(time_ns, placed) for placed in chunks])
-    total = weights.sum()
+    shares = [placed.share for placed in chunks]
+    weights = [placed.share * _window(time_ns, placed) for placed in chunks]
+    total = sum(weights)
     if not total > 0.0:
         # Only where time went back to before any of them had a say.
         return newest(time_ns, chunks)
-    return weights / total, shares / shares.sum()
+    return np.array(weights) / total, np.array(shares) / sum(shares)
 
 
 def _window(time_ns: int, placed: Placed) -> float:
-    life = placed.ends_ns - placed.begins_ns
+    ends_ns = placed.ends_ns
+    life = ends_ns - placed.begins_ns
     interval = life if placed.interval_ns is None else placed.interval_ns
     longest = min(LONGEST * life, max(FADE * life, OF_INTERVAL * interval))
     window = 1.0
     if placed.overlap_ns > 0:
         window = _smooth(_ramp(time_ns - placed.begins_ns, min(placed.overlap_ns, longest)))
     if placed.outlasted_ns is not None:
-        fall = min(placed.ends_ns - placed.outlasted_ns, longest)
-        window *= _smooth(_ramp(placed.ends_ns - time_ns, fall))
+        fall = min(ends_ns - placed.outlasted_ns, longest)
+        window *= _smooth(_ramp(ends_ns - time_ns, fall))
     return window
 
 

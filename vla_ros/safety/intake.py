@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_ros.action import message
 from vla_ros.action.schedule import Target
@@ -94,14 +96,20 @@ def first_target(chunk: ActionChunk, acts_ns: int) -> Target:
 
 def parts(target: Target, arm: str, joints: int) -> tuple[FloatArray | None, FloatArray | None, float | None]:
     """(tool pose [7], joints [J], gripper width) of one arm in a target; None for what it does not name."""
-    column = {name: index for index, name in enumerate(target.channels)}
-
-    def pick(names: tuple[str, ...]) -> FloatArray | None:
-        return target.values[[column[name] for name in names]] if names[0] in column else None
-
-    width = pick((gripper_channel(arm),))
+    tool, joint, gripper = _columns(target.channels, arm, joints)
+    values = target.values
     return (
-        pick(tool_channels(arm)),
-        pick(joint_channels(arm, joints)),
-        None if width is None else float(width[0]),
+        None if tool is None else values[tool],
+        None if joint is None else values[joint],
+        None if gripper is None else float(values[gripper][0]),
     )
+
+
+@lru_cache(maxsize=64)
+def _columns(channels: tuple[str, ...], arm: str, joints: int) -> list[NDArray[np.intp] | None]:
+    """Where one arm's tool, joints and gripper are among the channels; None for what is not there."""
+    column = {name: index for index, name in enumerate(channels)}
+    return [
+        np.array([column[name] for name in names]) if names[0] in column else None
+        for names in (tool_channels(arm), joint_channels(arm, joints), (gripper_channel(arm),))
+    ]

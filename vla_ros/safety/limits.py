@@ -47,9 +47,11 @@ class Step:
 
 @dataclass(frozen=True)
 class _Braking:
-    """All joints braking from control point q [J] and its velocity v [J]. slowing: rad/s per tick, [J]; ticks:
-    until all rest; together: whether none rests sooner; bends: after how many ticks an acceleration changes
-    its course; way: control points [ticks + 1, J], q the first."""
+    """All joints braking from control point q [J] and its velocity v [J].
+
+    slowing: rad/s per tick, [J]; ticks: until all rest; together: whether none rests sooner; bends: after how
+    many ticks an acceleration changes its course; way: control points [ticks + 1, J], q the first.
+    """
 
     q: FloatArray
     v: FloatArray

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 
 from vla_ros.action.latency import ActuationLatency
 from vla_ros.robot.config import Robot
@@ -24,6 +25,7 @@ class Senses:
         self._latency = {
             name: ActuationLatency(round(arm.actuation_latency_ms * MS)) for name, arm in robot.arms.items()
         }
+        self._turns = cycle(self._latency)
 
     @property
     def latencies_ns(self) -> Mapping[str, int]:
@@ -50,11 +52,12 @@ class Senses:
             text = joints.take(measured.get(name), live)
             if text:
                 wrong.append(f"{name}: {text}")
-            newest = joints.newest
-            if newest is not None and newest is not before:
-                self.measured[name] = newest
-                if live:
-                    self._latency[name].measured(newest.stamp_ns, newest.q)
+            if joints.newest is not None and joints.newest is not before:
+                self.measured[name] = joints.newest
+        # One arm in turn at each tick: it costs too much to be done for all at once, and changes slowly.
+        name = next(self._turns)
+        if live and name in self.measured:
+            self._latency[name].measured(self.measured[name].stamp_ns, self.measured[name].q)
         return wrong
 
     def sent(self, name: str, stamp_ns: int, q: FloatArray) -> None:

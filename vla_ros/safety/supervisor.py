@@ -90,6 +90,8 @@ class Supervisor:
         self._asked_ns = 0
         self._started_ns = 0
         self._moved_ns = 0
+        # The channels of the last chunk that was taken: whole arms.
+        self._whole: tuple[str, ...] = ()
         self._target: Target | None = None
         self._last_due_ns: int | None = None
         self._ran_out = False
@@ -191,7 +193,9 @@ class Supervisor:
             raise Refused("not_started", f"a chunk arrived in mode '{self.mode}'")
         acts_ns = now_ns + self._senses.ahead_ns
         check_times(self._scheduler.timed(chunk, now_ns), self._started_ns, now_ns, acts_ns)
-        check_channels(self._robot, chunk.channels)
+        if chunk.channels != self._whole:
+            check_channels(self._robot, chunk.channels)
+            self._whole = chunk.channels
         check_finite(chunk)
         if self.mode == WAITING and chunk.stamp_ns > self._moved_ns + self._senses.ahead_ns:
             chunk = from_rest(chunk, max(self._asked_ns, acts_ns + self._period_ns))
