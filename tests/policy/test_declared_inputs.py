@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
 from pydantic import ValidationError
 
-from tests.tiny_bundle import (
-    _model,
-    _tensor,
-    bundle_files,
-    franka_fields,
-    manifest_fields,
-    statistics,
-)
+from tests.declared_bundle import HISTORY, fields_with, images_with, prompt_with, write_declared_bundle
+from tests.tiny_bundle import franka_fields, manifest_fields
 from vla_ros.errors import BundleError, ContractError, Refused
 from vla_ros.observation.history import Window
 from vla_ros.policy.bundle import Bundle, write_bundle
@@ -32,72 +24,10 @@ from vla_ros.robot.config import Robot
 from vla_ros.types import Observation
 
 FRANKA = Robot.model_validate(franka_fields())
-HISTORY = {"frames": 3, "stride_s": 0.2, "of": ["images", "state"], "before": "repeat_first"}
-KINDS = {
-    "uint8": TensorProto.UINT8,
-    "float32": TensorProto.FLOAT,
-    "int64": TensorProto.INT64,
-    "bool": TensorProto.BOOL,
-}
-
-
-def fields_with(**inputs: Any) -> dict[str, Any]:
-    fields = manifest_fields()
-    fields["inputs"] |= inputs
-    return fields
 
 
 def inputs_with(**changes: Any) -> Inputs:
     return Inputs.model_validate({**manifest_fields()["inputs"], **changes})
-
-
-def images_with(**wrist: Any) -> list[dict[str, Any]]:
-    images = copy.deepcopy(manifest_fields()["inputs"]["images"])
-    images[1] |= wrist
-    return images
-
-
-def prompt_with(**changes: Any) -> dict[str, Any]:
-    return {**manifest_fields()["inputs"]["prompt"], **changes}
-
-
-def write(directory: Path, fields: dict[str, Any]) -> Bundle:
-    """A bundle whose prefix graph takes exactly what the manifest declares, and lets all of it count."""
-    rng = np.random.default_rng(0)
-    nodes, inputs, initialisers, found = [], [], [_tensor("flat", np.array([1, -1], np.int64))], []
-    width = sum(part["size"] for part in fields["outputs"]["action"])
-    shape = [1, fields["outputs"]["horizon"], width]
-    for name, (kind, size) in Inputs.model_validate(fields["inputs"]).tensors.items():
-        inputs.append(helper.make_tensor_value_info(name, KINDS[kind], list(size)))
-        is_image = name.startswith("image.")
-        count = int(np.prod(size)) // (size[-3] * size[-2] if is_image else 1)
-        weights = rng.normal(0, 0.1, (count, shape[1] * width))
-        initialisers.append(_tensor(f"{name}.w", weights.astype(np.float32)))
-        nodes += [
-            helper.make_node("Cast", [name], [f"{name}.f"], to=TensorProto.FLOAT),
-            helper.make_node("ReduceMean", [f"{name}.f", "pixels"], [f"{name}.m"])
-            if is_image
-            else helper.make_node("Identity", [f"{name}.f"], [f"{name}.m"]),
-            helper.make_node("Reshape", [f"{name}.m", "flat"], [f"{name}.v"]),
-            helper.make_node("MatMul", [f"{name}.v", f"{name}.w"], [f"{name}.g"]),
-        ]
-        found.append(f"{name}.g")
-    nodes += [
-        helper.make_node("Sum", found, ["sum"]),
-        helper.make_node("Reshape", ["sum", "shape"], ["goal"]),
-    ]
-    initialisers += [
-        _tensor("shape", np.array(shape, np.int64)),
-        _tensor("pixels", np.array([-3, -2], np.int64)),
-    ]
-    goal = helper.make_tensor_value_info("goal", TensorProto.FLOAT, shape)
-    files = bundle_files({**fields, "inputs": manifest_fields()["inputs"]})
-    files["prefix.onnx"] = _model(nodes, inputs, [goal], initialisers)
-    numbers = statistics(fields)
-    state = sum(part["size"] for part in fields["inputs"]["state"])
-    numbers["tiny"]["proprio"] = {"q01": [-1.0] * state, "q99": [1.0] * state, "mask": [True] * state}
-    files["dataset_statistics.json"] = json.dumps(numbers).encode()
-    return write_bundle(directory, fields, files)
 
 
 def observation(
@@ -157,7 +87,7 @@ def test_todays_inputs_are_unchanged() -> None:
 def test_what_is_declared_is_fed_and_reaches_the_network(
     tmp_path: Path, changes: dict[str, Any], tensors: dict[str, Any]
 ) -> None:
-    bundle = write(tmp_path, fields_with(**changes))
+    bundle = write_declared_bundle(tmp_path, fields_with(**changes))
     declared = bundle.manifest.inputs.tensors
     expected = {**inputs_with().tensors, **tensors}
     assert declared == {name: tensor for name, tensor in expected.items() if tensor is not None}
@@ -175,7 +105,7 @@ def test_what_is_declared_is_fed_and_reaches_the_network(
 
 
 def test_a_graph_that_lacks_a_declared_input_is_refused(tmp_path: Path) -> None:
-    bundle = write(tmp_path, fields_with())
+    bundle = write_declared_bundle(tmp_path, fields_with())
     files = {name: bundle.path(name) for name in bundle.manifest.sha256}
     other = write_bundle(tmp_path / "other", fields_with(domain_id=3), files)
     with pytest.raises(BundleError, match=r"the manifest implies .*domain_id"):
@@ -186,7 +116,7 @@ def test_a_graph_that_lacks_a_declared_input_is_refused(tmp_path: Path) -> None:
 
 
 def test_images_and_state_of_a_window_are_oldest_first(tmp_path: Path) -> None:
-    preprocessor = Preprocessor(write(tmp_path, fields_with(history=HISTORY)), FRANKA)
+    preprocessor = Preprocessor(write_declared_bundle(tmp_path, fields_with(history=HISTORY)), FRANKA)
     past = window(observation(10, 0.01), observation(20, 0.02), observation(30, 0.03), real=2)
     inputs = preprocessor(past.observations[-1], window=past)
     assert inputs["image.front"][0, :, 5, 5, 0].tolist() == [10, 20, 30]
@@ -197,19 +127,21 @@ def test_images_and_state_of_a_window_are_oldest_first(tmp_path: Path) -> None:
 
 def test_what_is_not_of_the_history_is_of_the_present(tmp_path: Path) -> None:
     history = {**HISTORY, "of": ["images"]}
-    preprocessor = Preprocessor(write(tmp_path, fields_with(history=history)), FRANKA)
+    preprocessor = Preprocessor(write_declared_bundle(tmp_path, fields_with(history=history)), FRANKA)
     past = window(observation(10, 0.01), observation(20, 0.02), observation(30, 0.03))
     assert preprocessor(past.observations[-1], window=past)["state"][0, 9] == pytest.approx(0.03)
 
 
 def test_a_window_of_another_length_is_not_taken(tmp_path: Path) -> None:
     seen = observation()
-    with_history = Preprocessor(write(tmp_path / "a", fields_with(history=HISTORY)), FRANKA)
+    with_history = Preprocessor(write_declared_bundle(tmp_path / "a", fields_with(history=HISTORY)), FRANKA)
     for wrong in (None, window(seen, seen)):
         with pytest.raises(ValueError, match="sees 3 observations"):
             with_history(seen, window=wrong)
     with pytest.raises(ValueError, match="sees None observations, not 2"):
-        Preprocessor(write(tmp_path / "b", fields_with()), FRANKA)(seen, window=window(seen, seen))
+        Preprocessor(write_declared_bundle(tmp_path / "b", fields_with()), FRANKA)(
+            seen, window=window(seen, seen)
+        )
 
 
 # --- views that may be missing --------------------------------------------------------------------
@@ -222,7 +154,7 @@ def robot_without(role: str) -> Robot:
 
 
 def test_an_optional_view_that_the_robot_has_not_is_black_and_masked(tmp_path: Path) -> None:
-    bundle = write(tmp_path, fields_with(images=images_with(optional=True)))
+    bundle = write_declared_bundle(tmp_path, fields_with(images=images_with(optional=True)))
     there = Preprocessor(bundle, FRANKA)(observation(90))
     assert there["image_mask"].tolist() == [[True, True]]
     assert there["image.wrist"].min() == 91
@@ -235,7 +167,7 @@ def test_an_optional_view_that_the_robot_has_not_is_black_and_masked(tmp_path: P
 
 
 def test_a_view_that_is_not_optional_is_never_missing(tmp_path: Path) -> None:
-    bundle = write(tmp_path, fields_with())
+    bundle = write_declared_bundle(tmp_path, fields_with())
     with pytest.raises(ContractError, match=r"cameras \['wrist'\] are not mapped"):
         Preprocessor(bundle, robot_without("wrist"))
     with pytest.raises(Refused, match="no image of 'wrist'") as caught:
@@ -251,7 +183,7 @@ def test_the_state_is_padded_after_it_was_normalised(tmp_path: Path) -> None:
     statistics say, and not what they would make of 0."""
     state = [*manifest_fields()["inputs"]["state"], {"signal": "padding", "size": 2}]
     fields = fields_with(state=state, state_width=16, state_mask=True)
-    bundle = write(tmp_path / "a", fields)
+    bundle = write_declared_bundle(tmp_path / "a", fields)
     numbers = json.loads(bundle.path("dataset_statistics.json").read_text())
     numbers["tiny"]["proprio"]["q01"][10:12] = [5.0, 5.0]
     numbers["tiny"]["proprio"]["q99"][10:12] = [6.0, 6.0]
@@ -278,7 +210,7 @@ def test_the_state_is_said_in_the_prompt_as_pi05_wants_it(
     prompt = prompt_with(
         template="Task: {instruction}, State: {state};\nAction: ", max_tokens=90, lowercase=False
     )
-    preprocessor = Preprocessor(write(tmp_path, fields_with(prompt=prompt)), FRANKA)
+    preprocessor = Preprocessor(write_declared_bundle(tmp_path, fields_with(prompt=prompt)), FRANKA)
     words = Words()
     monkeypatch.setattr(preprocessor, "_tokenizer", words)
     inputs = preprocessor(observation(width=0.03))
@@ -297,7 +229,7 @@ def test_a_prompt_is_only_taken_when_every_state_fits_too(
 ) -> None:
     template = "{instruction} {state}"
     prompt = prompt_with(template=template, max_tokens=len("go ") + 10 * 4 - 1, lowercase=False)
-    preprocessor = Preprocessor(write(tmp_path, fields_with(prompt=prompt)), FRANKA)
+    preprocessor = Preprocessor(write_declared_bundle(tmp_path, fields_with(prompt=prompt)), FRANKA)
     monkeypatch.setattr(preprocessor, "_tokenizer", Words())
     preprocessor.check_prompt("go")
     with pytest.raises(Refused) as caught:
@@ -360,7 +292,7 @@ def lines(bundle: Bundle, robot: Robot = FRANKA) -> dict[str, ContractLine]:
 def test_the_contract_says_what_is_declared(tmp_path: Path) -> None:
     images = images_with(optional=True)
     prompt = prompt_with(template="{robot_tag} with {body}: {instruction}", robot_tag="FR3")
-    bundle = write(tmp_path, fields_with(history=HISTORY, images=images, prompt=prompt))
+    bundle = write_declared_bundle(tmp_path, fields_with(history=HISTORY, images=images, prompt=prompt))
     found = lines(bundle, robot_without("wrist"))
     assert found["camera 'wrist'"].robot_says == "none: black, and masked"
     assert found["history"].policy_says == "3 of images and state, every 0.2 s"
@@ -369,7 +301,7 @@ def test_the_contract_says_what_is_declared(tmp_path: Path) -> None:
 
 
 def test_a_camera_too_slow_for_the_history_is_named(tmp_path: Path) -> None:
-    bundle = write(tmp_path, fields_with(history={**HISTORY, "stride_s": 0.02}))
+    bundle = write_declared_bundle(tmp_path, fields_with(history={**HISTORY, "stride_s": 0.02}))
     line = lines(bundle)["camera 'front'"]
     assert line.fix == (
         "policy 'tiny' sees a frame every 0.02 s; camera 'front' gives 30 Hz: run it at a higher rate"
@@ -400,7 +332,7 @@ def test_statistics_of_a_state_in_other_units_are_named(
     tmp_path: Path, part: dict[str, Any], values: tuple[float, float], says: str
 ) -> None:
     fields = fields_with(state=[{"arm": "arm", **part}])
-    bundle = write(tmp_path / "a", fields)
+    bundle = write_declared_bundle(tmp_path / "a", fields)
     numbers = json.loads(bundle.path("dataset_statistics.json").read_text())
     size = part["size"]
     numbers["tiny"]["proprio"] = {"q01": [values[0]] * size, "q99": [values[1]] * size, "mask": [True] * size}

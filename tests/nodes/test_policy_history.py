@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.declared_bundle import HISTORY, fields_with, images_with, write_declared_bundle
+from tests.nodes.policy_graph import PolicyGraph, stamp_ns
+from tests.nodes.test_policy_node import READY, ROBOT_FILE, parameters
+from tests.support import Starter, wait_for
+from vla_ros.robot.load import load_robot
+
+pytestmark = pytest.mark.graph
+
+
+def test_a_policy_that_sees_its_past_waits_for_it_and_anew_after_a_reset(
+    ros_domain: int, start_process: Starter, tmp_path: Path
+) -> None:
+    """Five images over 2 s, its own last prediction as the state, X-VLA's domain and a view it may lack."""
+    fields = copy.deepcopy(
+        fields_with(
+            history={**HISTORY, "frames": 5, "stride_s": 0.5, "of": ["images"], "before": "refuse"},
+            state=[{"arm": "arm", "signal": "tcp_position", "size": 3}],
+            proprioception="last_prediction",
+            domain_id=5,
+            images=images_with(optional=True),
+        )
+    )
+    folder = write_declared_bundle(tmp_path / "tiny", fields, 0.0, 0.6).directory
+    graph = PolicyGraph(load_robot(ROBOT_FILE))
+    try:
+        arguments = parameters(folder, prompt="lift it")
+        process = start_process.node("policy_node", *arguments)
+        process.wait_for_text(READY, 60)
+        # Long enough before the start for any window: but that was before the episode.
+        wait_for(lambda: graph.drivers.sent["front"] > 90, 30)
+        for command in ("start", "reset"):
+            began = time.time_ns()
+            assert graph.trigger(command).success
+            if command == "start":
+                graph.wait_for_refusal("history_short", "the policy needs 2000 ms before it may act")
+            wait_for(lambda since=began: any(stamp_ns(m) > since for m in list(graph.chunks)), 30)
+            later = [stamp_ns(message) for message in graph.chunks if stamp_ns(message) > began]
+            assert later[0] - began > 1_900_000_000
+        wait_for(lambda: len(graph.chunks) > 10, 30)
+        assert (np.diff([stamp_ns(message) for message in graph.chunks]) > 0).all()
+        assert process.returncode is None
+    finally:
+        graph.end()
