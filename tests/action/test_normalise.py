@@ -146,6 +146,7 @@ def test_tokens_are_decoded_before_and_encoded_after() -> None:
         (np.zeros((1, 2, 3)), np.ones((1, 2, 3)), np.ones(3, bool), "have shapes"),
         (np.zeros(3), np.ones(3), np.ones(3), "expected true or false"),
         (np.zeros(3), np.array([1, np.inf, 1]), np.ones(3, bool), r"is not finite at \[1\]"),
+        (np.full(3, -1e308), np.full(3, 1e308), np.arange(3) == 1, r"is not finite at \[1\]"),
     ],
 )
 def test_statistics_that_do_not_fit_one_another_are_refused(low, high, mask, says) -> None:

@@ -377,6 +377,59 @@ def test_what_is_no_statistics_is_named(tmp_path: Path, content, spec, says: str
         read(tmp_path, content, 1, **spec)
 
 
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "x", "1", 10**400])
+vectors = st.lists(st.floats(-2, 2) | st.just(1.7e308) | leaves, max_size=3) | st.lists(
+    st.lists(leaves, max_size=2), max_size=2
+)
+entries = st.dictionaries(st.sampled_from(["q01", "q99", "mask", "min", "count", "mean"]), vectors | leaves)
+trees = st.recursive(
+    entries | leaves,
+    lambda inner: (
+        st.dictionaries(st.sampled_from(["here", "action", "norm_stats", "stats", "a"]), inner)
+        | st.lists(inner, max_size=2)
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    tree=trees,
+    form=st.sampled_from(["dataset_statistics", "norm_stats", "lerobot", "gr00t"]),
+    suffix=st.sampled_from(["json", "jsonl", "safetensors"]),
+    kind=st.sampled_from(["q01_q99", "min_max", "mean_std"]),
+    constant=st.sampled_from(["refuse", "zero"]),
+)
+def test_any_file_is_statistics_or_an_error_that_says_so(
+    tmp_path_factory, tree: Any, form: str, suffix: str, kind: str, constant: str
+) -> None:
+    text = json.dumps(tree).encode()
+    content = struct.pack("<Q", len(text)) + text if suffix == "safetensors" else text
+    spec = {"format": form, "kind": kind, "constant": constant, "file": f"s.{suffix}"}
+    if form == "gr00t":
+        spec["parts"] = [{"name": "action.a"}]
+    try:
+        scaling = read(tmp_path_factory.mktemp("any"), content, 2, rows=2, **spec)
+    except BundleError as error:
+        assert f"s.{suffix}: " in str(error)
+    else:
+        assert np.isfinite(denormalise(np.zeros(scaling.low.shape), scaling)).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_a_damaged_safetensors_file_is_statistics_or_an_error(tmp_path_factory, data: Any) -> None:
+    whole = bytearray(safetensors({"here.q01": np.zeros(2), "here.q99": np.ones(2)}))
+    for _ in range(data.draw(st.integers(1, 3))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    spec = {"format": "lerobot", "file": "s.safetensors", "constant": "zero"}
+    try:
+        scaling = read(tmp_path_factory.mktemp("any"), bytes(whole), 2, **spec)
+    except BundleError as error:
+        assert "s.safetensors: " in str(error)
+    else:
+        assert scaling.width == 2
+
+
 FIELDS = {"kind": "q01_q99", "format": "dataset_statistics", "file": "s.json", "key": "k", "clip": False}
 
 

@@ -65,9 +65,10 @@ class Scaling:
             )
         if mask.dtype != np.bool_:
             raise ValueError(f"mask: found {mask.dtype} values, expected true or false")
-        unknown = mask & ~(np.isfinite(low) & np.isfinite(high))
+        with np.errstate(over="ignore", invalid="ignore"):
+            unknown = mask & ~np.isfinite(high - low)
         if unknown.any():
-            raise ValueError(f"low or high is not finite at {_places(unknown)}")
+            raise ValueError(f"low, high or what is between them is not finite at {_places(unknown)}")
         wrong = mask & ((high <= low) if self.constant == "refuse" else (high < low))
         if wrong.any():
             raise ValueError(f"high is not above low at {_places(wrong)}")

@@ -41,7 +41,7 @@ from vla_ros.action.bins import ActionBins
 from vla_ros.action.normalise import Scaling, unscaled
 from vla_ros.errors import BundleError
 from vla_ros.policy.manifest_normalisation import Kind, Part, VectorNormalisation
-from vla_ros.policy.statistics_files import COPY_AGAIN, read_json, read_lerobot
+from vla_ros.policy.statistics_files import COPY_AGAIN, numbers, read_json, read_lerobot
 from vla_ros.types import FloatArray
 
 NEEDS: dict[Kind, tuple[str, str]] = {
@@ -181,7 +181,8 @@ def _line(
     unknown = mask & ~(np.isfinite(one) & np.isfinite(two))
     if unknown.any():
         raise BundleError(f"{where}: {first} or {second} holds a value that is not finite; {COPY_AGAIN}")
-    low, high = (one - two, one + two) if kind == "mean_std" else (one, two)
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = (one - two, one + two) if kind == "mean_std" else (one, two)
     if spec.format == "gr00t" and kind != "mean_std":
         high = np.where(np.isclose(high, low), low, high)
     constant = mask & (high == low)
@@ -212,14 +213,14 @@ def _numbers(where: str, entry: Mapping[str, Any], name: str, kind: Kind) -> Flo
             f"{where}: no '{name}', but kind: {kind} needs {needed}; found {sorted(map(str, entry))}"
         )
     try:
-        values = np.asarray(entry[name])
-    except ValueError:  # lists of unequal lengths
-        values = np.asarray(None)
-    if values.dtype.kind not in "iuf" or values.ndim not in (1, 2) or not values.size:
+        values = numbers(entry[name])
+    except ValueError:
+        values = np.empty(0)
+    if values.ndim not in (1, 2) or not values.size:
         raise BundleError(
             f"{where}.{name}: found {_short(entry[name])}, expected a list of numbers; {COPY_AGAIN}"
         )
-    return values.astype(np.float64)
+    return values
 
 
 def _mask(where: str, entry: Mapping[str, Any], spec: VectorNormalisation, width: int) -> NDArray[np.bool_]:

@@ -71,10 +71,12 @@ def read_safetensors(file: Path) -> dict[str, Any]:
                 for buffer in BUFFERS:
                     feature = feature.removeprefix(buffer)
                 begin, end = tensor["data_offsets"]
+                if not 0 <= begin <= end <= size:
+                    raise ValueError(f"{name} from {begin} to {end}")
                 stream.seek(8 + length + begin)
                 numbers = np.frombuffer(stream.read(end - begin), DTYPES[tensor["dtype"]])
                 found.setdefault(feature, {})[statistic] = numbers.reshape(tensor["shape"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
         raise BundleError(
             f"{file}: not a safetensors file of statistics in {', '.join(DTYPES)} "
             f"({type(error).__name__}: {error}); {COPY_AGAIN}"
@@ -94,7 +96,7 @@ def read_episodes(file: Path) -> dict[str, Any]:
         episodes = [line["stats"] for line in lines]
         features = sorted(set.intersection(*(set(each) for each in episodes)))
         return {feature: _aggregate([each[feature] for each in episodes]) for feature in features}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
             f"{file}: not lines of an episode's 'stats' with min, max, mean, std and count each "
             f"({type(error).__name__}: {error}); {COPY_AGAIN}"
@@ -103,8 +105,7 @@ def read_episodes(file: Path) -> dict[str, Any]:
 
 def _aggregate(episodes: list[Mapping[str, Any]]) -> dict[str, FloatArray]:
     low, high, means, stds, counts = (
-        np.array([each[name] for each in episodes], dtype=np.float64)
-        for name in ("min", "max", "mean", "std", "count")
+        numbers([each[name] for each in episodes]) for name in ("min", "max", "mean", "std", "count")
     )
     if not np.all(counts > 0):
         raise ValueError(f"found counts {counts.tolist()}")
@@ -112,6 +113,14 @@ def _aggregate(episodes: list[Mapping[str, Any]]) -> dict[str, FloatArray]:
     mean = (share * means).sum(axis=0)
     variance = (share * (stds**2 + (means - mean) ** 2)).sum(axis=0)
     return {"min": low.min(axis=0), "max": high.max(axis=0), "mean": mean, "std": np.sqrt(variance)}
+
+
+def numbers(values: object) -> FloatArray:
+    """Lists of numbers as float64. Raises ValueError for anything else, such as numbers in quotes."""
+    found = np.asarray(values)
+    if found.dtype.kind not in "iuf":
+        raise ValueError(f"found {found.dtype} among the numbers")
+    return found.astype(np.float64)
 
 
 def _columns(values: NDArray[np.float64], dimensions: int) -> NDArray[np.float64]:
