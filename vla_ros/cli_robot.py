@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from vla_ros.robot.config import Robot
+    from vla_ros.robot.graph_check import Line
 
 robot_app = typer.Typer(
     no_args_is_help=True,
@@ -63,3 +68,66 @@ def new(
     schema = resources.roots()[0] / "robot_configs" / FILE.parent.name / FILE.name
     file.write_text(starting_yaml(name, urdf, key, str(schema), base, tool), encoding="utf-8")
     typer.echo(f"{file}: fill in what is marked TODO; `vla robot check ./{file}` lists it")
+
+
+@robot_app.command()
+def check(
+    robot: str = ROBOT,
+    live: bool = typer.Option(False, "--live", help="Also compare with the robot that runs; nothing moves."),
+    namespace: str = typer.Option("/", "--namespace", help="With --live: where the robot's nodes are."),
+) -> None:
+    """Check a robot YAML against its URDF, and with --live against the running robot; each line says the fix.
+
+    The file alone needs no ROS. --live needs the arm's driver and the cameras running: it looks for the
+    topics and their types, qualities of service, rates and contents, the URDF on robot_description, and
+    whether the tool is where the joints put it. The exit status is 1 when something is wrong.
+
+        vla robot check ./my_arm.yaml --live
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from vla_ros import resources
+    from vla_ros.errors import VlaRosError
+    from vla_ros.robot.file_check import file_lines
+    from vla_ros.robot.load import load_robot
+
+    path = resources.robot_config(robot)
+    description = load_robot(path)
+    lines = file_lines(description, path)
+    if live:
+        lines += _live_lines(description, path, namespace)
+    table = Table(title=f"robot {description.name} ({path})", title_justify="left")
+    for column in ("", "what", "found", "what to do"):
+        table.add_column(column, overflow="fold")
+    marks = {True: "[green]ok[/]", False: "[red]no[/]", None: "[yellow]?[/]"}
+    for line in lines:
+        table.add_row(marks[line.ok], escape(line.what), escape(line.found), escape(line.fix))
+    console = Console(highlight=False)
+    console.print(table)
+    wrong = sum(line.ok is False for line in lines)
+    if wrong:
+        raise VlaRosError(f"{wrong} of {len(lines)} lines are wrong ({path})")
+    console.print(f"nothing wrong in {len(lines)} lines")
+
+
+def _live_lines(robot: Robot, path: Path, namespace: str) -> list[Line]:
+    from vla_ros.ros_environment import require_ros
+
+    require_ros()
+    import rclpy
+
+    from vla_ros.nodes.graph_look import look
+    from vla_ros.nodes.transport import configure_dds
+
+    configure_dds("received")
+    rclpy.init(args=[])
+    try:
+        node = rclpy.create_node("vla_robot_check", namespace=namespace)
+        try:
+            return look(node, robot, path)
+        finally:
+            node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
