@@ -35,12 +35,17 @@ ACTION = [
     {"arm": "arm", "signal": "tcp_position", "size": 3, "reference": "eef_relative"},
     {
         "arm": "arm",
-        "signal": "tcp_rot6d",
+        "signal": "tcp_rotation",
         "size": 6,
         "reference": "eef_relative",
-        "rot6d": "columns",
+        "rotation": "rot6d_columns",
     },
-    {"arm": "arm", "signal": "gripper", "size": 1, "reference": "absolute"},
+    {
+        "arm": "arm",
+        "signal": "gripper",
+        "size": 1,
+        "gripper": {"unit": "open_fraction", "binary": {"threshold": 0.5, "hysteresis": 0.1}},
+    },
 ]
 
 
@@ -65,7 +70,7 @@ def image_input(role: str, **changes: Any) -> dict[str, Any]:
 def manifest_fields(roles: tuple[str, ...] = ("front", "wrist")) -> dict[str, Any]:
     """The manifest without sha256, as plain values."""
     fields = {
-        "schema_version": 2,
+        "schema_version": 3,
         "name": "tiny",
         "embodiment": "franka_fr3",
         "arms": ["arm"],
@@ -86,7 +91,6 @@ def manifest_fields(roles: tuple[str, ...] = ("front", "wrist")) -> dict[str, An
             "dt_s": 0.1,
             "first_step": 1,
             "action": ACTION,
-            "gripper": {"open_is": 1, "threshold": 0.5, "hysteresis": 0.1},
         },
         "normalisation": {
             vector: {

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from vla_ros.action.decode import gripper_open
+from vla_ros.action.grippers import gripper_is_open
 from vla_ros.action.normalise import Scaling, denormalise, normalise
 from vla_ros.action.rotations import matrix_to_quaternion, quaternion_to_matrix, rot6d_to_matrix
 from vla_ros.action.schedule import MODES, make_scheduler
@@ -30,7 +30,7 @@ from vla_ros.export.demo.encoding import VIEWS, shrink, state_vector
 from vla_ros.export.demo.expert import ACTION_SIZE, HORIZON, STEP_S
 from vla_ros.export.demo.text import encode
 from vla_ros.export.demo.tracking import TICK_S, Tracker
-from vla_ros.policy.manifest_outputs import GripperRule
+from vla_ros.policy.manifest_model import Binary, GripperRule
 from vla_ros.robot.channels import gripper_channel, tool_channels
 from vla_ros.sim.task import EVALUATION_SEED_START, TIME_LIMIT, PickTask, draw_scene
 from vla_ros.sim.world import World
@@ -39,7 +39,7 @@ from vla_ros.types import ActionChunk, FloatArray
 GRIP_FORCE = 30.0
 GRIPPER_STATE_PERIOD_S = 1 / 15
 LEAD_S = 0.04
-GRIPPER_RULE = GripperRule(open_is=1, threshold=0.5, hysteresis=0.1)
+GRIPPER_RULE = GripperRule(unit="open_fraction", binary=Binary(threshold=0.5, hysteresis=0.1))
 
 CHANNELS = (*tool_channels("arm"), gripper_channel("arm"))
 GRIPPER_WIDTHS = (0.0, 0.08)
@@ -85,7 +85,7 @@ def to_chunk(values: FloatArray, tool: FloatArray, stamp: float) -> ActionChunk:
     """Relative targets in SI units [16, 10], seen from ``tool`` at ``stamp`` [s], to absolute ones."""
     rotations = tool[:3, :3] @ rot6d_to_matrix(values[:, 3:9], "columns")
     positions = values[:, :3] @ tool[:3, :3].T + tool[:3, 3]
-    widths = np.where(gripper_open(values[:, 9], GRIPPER_RULE), *reversed(GRIPPER_WIDTHS))
+    widths = np.where(gripper_is_open(values[:, 9], GRIPPER_RULE), *reversed(GRIPPER_WIDTHS))
     due = stamp + STEP_S * np.arange(1, HORIZON + 1)
     return ActionChunk(
         CHANNELS,

@@ -153,8 +153,9 @@ def manifest(steps: int, latency: tuple[float, float]) -> dict[str, Any]:
         "dtype": "uint8",
     }
     relative = {"arm": "arm", "reference": "eef_relative"}
+    gripper = GRIPPER_RULE.model_dump(exclude_none=True)
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "name": NAME,
         "embodiment": "franka_fr3",
         "arms": ["arm"],
@@ -180,10 +181,9 @@ def manifest(steps: int, latency: tuple[float, float]) -> dict[str, Any]:
             "first_step": 1,
             "action": [
                 {**relative, "signal": "tcp_position", "size": 3},
-                {**relative, "signal": "tcp_rot6d", "size": 6, "rot6d": "columns"},
-                {"arm": "arm", "signal": "gripper", "size": 1, "reference": "absolute"},
+                {**relative, "signal": "tcp_rotation", "size": 6, "rotation": "rot6d_columns"},
+                {"arm": "arm", "signal": "gripper", "size": 1, "gripper": gripper},
             ],
-            "gripper": GRIPPER_RULE.model_dump(),
         },
         "normalisation": {
             vector: {

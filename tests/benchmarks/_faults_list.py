@@ -61,7 +61,7 @@ def frozen_picture(stage: Stage) -> Bound:
 
 def first_row(stage: Stage) -> Bound:
     """A chunk that must not be acted on: before its first row is due."""
-    dt_s = load_bundle(policy_bundle("franka_pick")).manifest.outputs.dt_s
+    dt_s = load_bundle(policy_bundle("franka_pick")).manifest.outputs.step_s
     return Bound(dt_s * 1e3, "the chunk's first row is due")
 
 

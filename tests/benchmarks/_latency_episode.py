@@ -145,11 +145,13 @@ class Cell:
         streams = [*(f"camera/{name}" for name in images), f"{self._name}/joint_states"]
         return Observation(images, state, instruction, {stream: now_ns for stream in streams}, now_ns)
 
-    def infer(self, observation: Observation, guidance: Guidance | None) -> ActionChunk:
-        """The whole chunk, absolute."""
+    def infer(
+        self, observation: Observation, guidance: Guidance | None, last: ActionChunk | None
+    ) -> ActionChunk:
+        """The whole chunk, absolute. last: what was asked for until now, as for `decode`."""
         raw = self._policy.infer(self._preprocessor(observation), guidance=guidance)
         bundle = self._bundle
-        return decode(raw, observation, bundle.manifest, bundle.action, self._robot.arms)
+        return decode(raw, observation, bundle.manifest, bundle.action, self._robot.arms, last=last)
 
     def continuation(self) -> Continuation:
         """For the chunks of one episode."""
@@ -168,7 +170,7 @@ class _Inference:
         self._trigger = Trigger()
         self._guided = mode == "rtc" and cell.rtc != "none"
         self._continuation = cell.continuation()
-        self._running: tuple[ActionChunk, int] | None = None
+        self._running: tuple[ActionChunk, Observation, int] | None = None
 
     def advance(self, now_ns: int, instruction: str, width: float, followed: bool) -> list[ActionChunk]:
         """The chunks that arrive now, none or one. followed: whether the policy is what moves the arm."""
@@ -180,21 +182,21 @@ class _Inference:
             self._trigger.begun(self._pace, now_ns)
             observation = self._cell.observe(now_ns, instruction, width)
             guidance = self._continuation.guidance(observation, self._pace.speed) if self._guided else None
-            chunk = self._cell.infer(observation, guidance)
+            chunk = self._cell.infer(observation, guidance, self._continuation.last)
             takes_ns = round(self._latency_ns * self._rng.uniform(1 - JITTER, 1 + JITTER))
-            self._running = (chunk, now_ns + takes_ns)
+            self._running = (chunk, observation, now_ns + takes_ns)
             arrived += self._arrived(now_ns)
         return arrived
 
     def _arrived(self, now_ns: int) -> list[ActionChunk]:
-        if self._running is None or self._running[1] > now_ns:
+        if self._running is None or self._running[2] > now_ns:
             return []
-        (chunk, _), self._running = self._running, None
-        self._continuation.published(chunk, now_ns)
+        (chunk, observation, _), self._running = self._running, None
         steps = self._pace.execute_steps
         part = chunk
         if steps:
             part = ActionChunk(chunk.channels, chunk.targets[:steps], chunk.due_ns[:steps], chunk.stamp_ns)
+        self._continuation.published(chunk, part, observation, now_ns)
         dt_ns = int(chunk.due_ns[1] - chunk.due_ns[0])
         self._trigger.published(part.due_ns, dt_ns, now_ns)
         return [part]

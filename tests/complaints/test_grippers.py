@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tiny_bundle import franka_fields
-from vla_ros.action.decode import gripper_open
-from vla_ros.policy.manifest_outputs import GripperRule
+from vla_ros.action.grippers import gripper_is_open, gripper_to_width
+from vla_ros.policy.manifest_model import Binary, GripperRule
 from vla_ros.robot.config import Gripper, Robot
 from vla_ros.robot.grippers import command_for
 from vla_ros.robot.states import gripper_width
@@ -49,7 +49,9 @@ def test_the_width_that_is_commanded_is_the_width_that_is_seen(wanted: float, fo
 
 
 @pytest.mark.complaint("openpi 360", "openpi 405")
-@pytest.mark.parametrize("open_is", [0, 1])
-def test_a_policy_s_open_is_the_widest_and_its_closed_the_narrowest(open_is: int) -> None:
-    rule = GripperRule(open_is=open_is, threshold=0.5, hysteresis=0.1)
-    assert gripper_open([float(open_is), float(1 - open_is)], rule).tolist() == [True, False]
+@pytest.mark.parametrize(("unit", "is_open"), [("open_fraction", 1.0), ("closed_fraction", 0.0)])
+def test_a_policy_s_open_is_the_widest_and_its_closed_the_narrowest(unit: str, is_open: float) -> None:
+    rule = GripperRule(unit=unit, binary=Binary(threshold=0.5, hysteresis=0.1))
+    assert gripper_is_open([is_open, 1 - is_open], rule).tolist() == [True, False]
+    ends = FRANKA.arms["arm"].gripper.width
+    assert gripper_to_width([is_open, 1 - is_open], rule, ends).tolist() == [max(ends), min(ends)]

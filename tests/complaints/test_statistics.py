@@ -94,7 +94,7 @@ def test_a_relative_and_an_absolute_policy_are_decoded_as_each_declares(tmp_path
     assert targets["absolute"] == pytest.approx(0.0)
     fields = manifest_fields()
     del fields["outputs"]["action"][0]["reference"]
-    with pytest.raises(BundleError, match="reference: Field required"):
+    with pytest.raises(BundleError, match="reference: tcp_position needs one of absolute, world_rel"):
         write_tiny_bundle(tmp_path / "silent", **fields)
 
 
@@ -136,7 +136,7 @@ def test_a_network_output_of_another_convention_is_refused_with_its_reason(tmp_p
         ("proprio", 9, (-0.3, 0.05), "state arm.gripper: value 0 spans -0.3 to 0.05"),
         ("proprio", 0, (200.0, 700.0), "state arm.tcp_position: value 0 spans 200 to 700"),
         ("action", 1, (-50.0, 50.0), "action arm.tcp_position: value 1 spans -50 to 50"),
-        ("action", 5, (-57.3, 57.3), "action arm.tcp_rot6d: value 2 spans"),
+        ("action", 5, (-57.3, 57.3), "action arm.tcp_rotation: value 2 spans"),
         ("action", 9, (-0.35, 1.0), "action arm.gripper: value 0 spans -0.35 to 1"),
     ],
 )

@@ -470,8 +470,8 @@ def test_a_published_robot_description_is_used_and_checked(
             ["prefix.onnx: truncated or altered: 1000 bytes"],
         ),
         (
-            lambda folder: replace(folder / "policy.yaml", "schema_version: 2", "schema_version: 9"),
-            ["schema_version: found 9, this vla_ros reads 2"],
+            lambda folder: replace(folder / "policy.yaml", "schema_version: 3", "schema_version: 9"),
+            ["schema_version: found 9, this vla_ros reads 3"],
         ),
         (
             lambda folder: replace(folder / "policy.yaml", "embodiment: franka_fr3", "embodiment: aloha"),

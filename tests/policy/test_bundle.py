@@ -66,10 +66,10 @@ def test_one_altered_bit_is_found(bundle: Path) -> None:
         load_bundle(bundle)
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
+@pytest.mark.parametrize("version", [0, 1, 2, 4, "3", None])
 def test_another_version_is_named(bundle: Path, version: object) -> None:
     edit(bundle, lambda fields: fields.update(schema_version=version))
-    with pytest.raises(BundleError, match=rf"schema_version: found {version!r}, this vla_ros reads 2"):
+    with pytest.raises(BundleError, match=rf"schema_version: found {version!r}, this vla_ros reads 3"):
         load_bundle(bundle)
 
 
@@ -98,6 +98,23 @@ def test_unknown_key_and_wrong_type_are_named_with_their_line(bundle: Path) -> N
         (lambda f: f["inputs"]["state"][1].update(rot6d=None), "rot6d"),
         (lambda f: f["inputs"]["state"][0].update(size=4), "tcp_position has 3 values, not 4"),
         (lambda f: f["outputs"]["action"][2].update(reference="eef_relative"), "cannot be eef_relative"),
+        (
+            lambda f: f["outputs"]["action"][0].pop("reference"),
+            "tcp_position needs one of absolute, world_rel",
+        ),
+        (lambda f: f["outputs"]["action"][0].update(reference="eef_delta"), "delta_base .* is needed for"),
+        (lambda f: f["outputs"]["action"][0].update(delta_base="measured"), "delta_base .* only there"),
+        (lambda f: f["outputs"]["action"][1].pop("rotation"), "rotation .* is needed for tcp_rotation"),
+        (lambda f: f["outputs"]["action"][1].update(rotation="euler_xyz"), "euler_xyz has 3 values, not 6"),
+        (lambda f: f["outputs"]["action"][1].update(rotation="euler_xx"), "no rotation 'euler_xx'"),
+        (lambda f: f["outputs"]["action"][2].pop("gripper"), "gripper .* is needed for gripper"),
+        (lambda f: f["outputs"]["action"][2].pop("arm"), "arm is needed for"),
+        (lambda f: f["outputs"]["action"][0].update(mask=[True] * 3), "mask is for relative joint"),
+        (lambda f: f["outputs"]["action"][0].update(signs=[1] * 3), "signs is for joints"),
+        (lambda f: f["outputs"]["action"].append(f["outputs"]["action"][2]), "arm.gripper appears twice"),
+        (lambda f: f["outputs"].update(action=[{"signal": "padding", "size": 10}]), "all of it is padding"),
+        (lambda f: f["outputs"].update(anchor_span_s=4.0), "exactly one of dt_s"),
+        (lambda f: f["outputs"].pop("dt_s"), "exactly one of dt_s"),
         (lambda f: f["outputs"]["action"][2].update(arm="other"), r"lacks \['other'\]"),
         (lambda f: f["inputs"]["prompt"].update(template="pick"), r"\{instruction\} exactly once"),
         (lambda f: f["inputs"]["images"][1].update(role="front"), "a role appears twice"),

@@ -34,7 +34,7 @@ def test_the_franka_fits(bundle: Bundle) -> None:
         "state arm.tcp_rotation",
         "state arm.gripper",
         "action arm.tcp_position",
-        "action arm.tcp_rot6d",
+        "action arm.tcp_rotation",
         "action arm.gripper",
         "rate",
         "horizon",
@@ -134,7 +134,7 @@ def test_half_a_tool_pose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "tests.tiny_bundle.statistics", lambda _: {"tiny": {"action": action, "proprio": full["proprio"]}}
     )
     (line,) = broken(write_tiny_bundle(tmp_path, **fields), franka_fields())
-    assert "a tool pose needs tcp_position and tcp_rot6d" in line.fix
+    assert "a tool pose needs tcp_position and tcp_rotation" in line.fix
 
 
 def test_more_roles_than_cameras(tmp_path: Path) -> None:

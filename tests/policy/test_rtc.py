@@ -56,7 +56,7 @@ def guided(
     bundle: Bundle, previous: ActionChunk, stamp_ns: int, at: np.ndarray, latency_ms: int = 150, speed=1.0
 ) -> Guidance | None:
     return make_guidance(
-        previous, stamp_ns, {"arm": at}, latency_ms * MS, bundle.manifest, bundle.action, ARMS, speed
+        previous, seen(stamp_ns, at), latency_ms * MS, bundle.manifest, bundle.action, ARMS, speed
     )
 
 

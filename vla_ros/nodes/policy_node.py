@@ -310,7 +310,7 @@ class PolicyNode(ManagedNode):
                 trigger.begun(pace, time.monotonic_ns())
                 last_ns = seen[0].stamp_ns
                 chunk, glue_s = self._infer(*seen, pace, begin)
-                self._publish(epoch, chunk, pace, trigger, glue_s)
+                self._publish(epoch, seen[0], chunk, pace, trigger, glue_s)
             except Refused as error:
                 self._report.refused(error)
                 self._halt.wait(RETRY_S)
@@ -340,7 +340,9 @@ class PolicyNode(ManagedNode):
         raw = self._policy.infer(inputs, guidance=guidance)
         inferred = time.perf_counter()
         manifest, arms = self._bundle.manifest, self._robot.arms
-        chunk = decode(raw, observation, manifest, self._bundle.action, arms, pace.speed)
+        chunk = decode(
+            raw, observation, manifest, self._bundle.action, arms, pace.speed, self._continuation.last
+        )
         decoded = time.perf_counter()
         diagnostics = self._report.diagnostics
         diagnostics.sample("align_ms", (aligned - begin) * 1e3)
@@ -352,7 +354,15 @@ class PolicyNode(ManagedNode):
             diagnostics.value("rtc_frozen_rows", guidance.frozen)
         return chunk, preprocessed - begin + decoded - inferred
 
-    def _publish(self, epoch: int, chunk: ActionChunk, pace: Pace, trigger: Trigger, glue_s: float) -> None:
+    def _publish(
+        self,
+        epoch: int,
+        observation: Observation,
+        chunk: ActionChunk,
+        pace: Pace,
+        trigger: Trigger,
+        glue_s: float,
+    ) -> None:
         """Publish the rows that are to be executed, unless stop, reset or another prompt came meanwhile."""
         assert self._report is not None
         begin = time.perf_counter()
@@ -363,9 +373,9 @@ class PolicyNode(ManagedNode):
                 return
             self._chunks.publish(message)
         now_ns = self._now_ns()
-        dt_ns = round(self._bundle.manifest.outputs.dt_s / pace.speed * NS)
+        dt_ns = round(self._bundle.manifest.outputs.step_s / pace.speed * NS)
         trigger.published(sent.due_ns, dt_ns, now_ns)
-        self._continuation.published(chunk, now_ns)
+        self._continuation.published(chunk, sent, observation, now_ns)
         self._report.diagnostics.sample("glue_ms", (glue_s + time.perf_counter() - begin) * 1e3)
         self._report.diagnostics.sample("observation_age_ms", (now_ns - chunk.stamp_ns) / 1e6)
         self._report.published()

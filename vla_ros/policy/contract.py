@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 
 from vla_ros.action.normalise import Scaling
 from vla_ros.errors import ContractError
@@ -12,8 +11,8 @@ from vla_ros.policy.contract_inputs import input_lines
 from vla_ros.policy.contract_line import ContractLine, paired
 from vla_ros.policy.manifest import Manifest
 from vla_ros.policy.manifest_outputs import ActionSlice
-from vla_ros.policy.ranges import outside
-from vla_ros.robot.config import Robot
+from vla_ros.policy.ranges import beyond, possible_action
+from vla_ros.robot.config import Arm, Robot
 
 
 def match(bundle: Bundle, robot: Robot) -> list[ContractLine]:
@@ -59,92 +58,96 @@ def _arms(manifest: Manifest, robot: Robot) -> ContractLine:
 
 def _actions(bundle: Bundle, robot: Robot) -> Iterator[ContractLine]:
     manifest = bundle.manifest
-    yield from _slices(manifest.outputs.action, bundle.action, manifest, robot)
-    for role in manifest.arms:
-        signals = {part.signal for part in manifest.outputs.action if part.arm == role}
-        if ("tcp_position" in signals) != ("tcp_rot6d" in signals):
-            fix = (
-                f"policy '{manifest.name}' gives only {sorted(signals)} for arm '{role}': a tool pose needs "
-                f"tcp_position and tcp_rot6d; export it with both"
-            )
-            yield ContractLine(False, f"action {role}", ", ".join(sorted(signals)), "a whole pose", fix)
-        elif "tcp_position" in signals and "joint_position" in signals:
-            fix = (
-                f"policy '{manifest.name}' gives a tool pose and joint positions for arm '{role}': which of "
-                f"them to follow is not declared; export it with one"
-            )
-            yield ContractLine(False, f"action {role}", ", ".join(sorted(signals)), "one of them", fix)
-
-
-def _slices(
-    parts: Sequence[ActionSlice],
-    scaling: Scaling,
-    manifest: Manifest,
-    robot: Robot,
-) -> Iterator[ContractLine]:
     begin = 0
-    low, high = scaling.extent
-    for part in parts:
-        line = _slice(part, manifest, robot)
-        columns = slice(begin, begin + part.size)
+    for part in manifest.outputs.action:
+        yield _action(manifest, part, slice(begin, begin + part.size), bundle.action, robot)
         begin += part.size
-        pair = paired(manifest, robot, part.arm)
-        if line.ok and pair is not None:
-            wrong = outside(part, low[columns], high[columns], pair[1], robot.safety)
-            if wrong:
-                fix = (
-                    f"policy '{manifest.name}': {manifest.normalisation.action.file}: {line.what}: {wrong}: "
-                    f"statistics of another robot or in other units; export it with those of '{robot.name}'"
-                )
-                line = replace(line, ok=False, fix=fix)
-        yield line
+    for role in manifest.arms:
+        yield from _one_motion(manifest, role)
 
 
-def _slice(part: ActionSlice, manifest: Manifest, robot: Robot) -> ContractLine:
+def _one_motion(manifest: Manifest, role: str) -> Iterator[ContractLine]:
+    """A line where it is not clear what an arm is to do."""
+    signals = {part.signal for part in manifest.outputs.action if part.arm == role}
+    says = ", ".join(sorted(signals))
+    ways = [tool for tool in [signals & {"tcp_position", "tcp_rotation"}] if tool]
+    ways += [{joints} for joints in ("joint_position", "joint_velocity") if joints in signals]
+    if len(ways) > 1:
+        named = " and ".join("a tool pose" if len(way) == 2 else min(way) for way in ways)
+        fix = (
+            f"policy '{manifest.name}' gives {named} for arm '{role}': which of them to follow is not "
+            f"declared; export it with one, and the other columns as padding"
+        )
+        yield ContractLine(False, f"action {role}", says, "one of them", fix)
+    elif ("tcp_position" in signals) != ("tcp_rotation" in signals):
+        fix = (
+            f"policy '{manifest.name}' gives only {sorted(signals)} for arm '{role}': a tool pose needs "
+            f"tcp_position and tcp_rotation; export it with both"
+        )
+        yield ContractLine(False, f"action {role}", says, "a whole pose", fix)
+
+
+def _action(
+    manifest: Manifest, part: ActionSlice, columns: slice, scaling: Scaling, robot: Robot
+) -> ContractLine:
+    wants = ", ".join([str(part.size), *part.form])
+    if part.arm is None:
+        if part.signal == "padding":
+            return ContractLine(True, "action padding", f"{part.size} columns", "ignored, as declared")
+        fix = (
+            f"policy '{manifest.name}' drives a base (base_velocity); robot '{robot.name}' takes none: "
+            f"export it with these columns as padding, or use a robot with a base"
+        )
+        return ContractLine(False, f"action {part.signal}", wants, "no base", fix)
     what = f"action {part.arm}.{part.signal}"
-    wants = str(part.size)
-    if part.rot6d:
-        wants += f", rot6d by {part.rot6d}"
-    wants += f", {part.reference}"
     pair = paired(manifest, robot, part.arm)
     if pair is None:
         fix = f"policy '{manifest.name}' uses arm '{part.arm}', which robot '{robot.name}' has not"
         return ContractLine(False, what, wants, "no such arm", fix)
-    name, arm = pair
-    fix = ""
-    if part.signal.startswith("gripper"):
-        says = "no gripper"
-        if arm.gripper is None:
+    says, fix = _taken(manifest, part, *pair, robot)
+    if not fix:
+        low, high = scaling.extent
+        wrong = beyond(low[columns], high[columns], *possible_action(part, pair[1], robot.safety))
+        if wrong:
             fix = (
+                f"policy '{manifest.name}': {manifest.normalisation.action.file}: {what}: {wrong}: statistics "
+                f"of another robot or in other units; export it with those of '{robot.name}'"
+            )
+    return ContractLine(not fix, what, wants, says, fix)
+
+
+def _taken(manifest: Manifest, part: ActionSlice, name: str, arm: Arm, robot: Robot) -> tuple[str, str]:
+    """(what the robot takes of this slice, the fix where it does not)."""
+    if part.signal == "gripper":
+        if arm.gripper is None:
+            return "no gripper", (
                 f"policy '{manifest.name}' needs a gripper on arm '{name}'; robot '{robot.name}' declares "
                 f"none: add arms.{name}.gripper"
             )
-        else:
-            low, high = arm.gripper.width
-            says = f"{low:g} to {high:g} m, {arm.gripper.states.topic}"
-    elif part.signal == "joint_position":
+        low, high = arm.gripper.width
+        return f"{low:g} to {high:g} m, {arm.gripper.states.topic}", ""
+    if part.signal.startswith("joint_"):
         says = f"{len(arm.joints)} joints, driver {arm.driver}"
         if part.size != len(arm.joints):
-            fix = (
-                f"policy '{manifest.name}' has {part.size} joint positions for arm '{part.arm}'; robot "
+            return says, (
+                f"policy '{manifest.name}' has {part.size} {part.signal} values for arm '{part.arm}'; robot "
                 f"'{robot.name}' arm '{name}' has {len(arm.joints)} joints"
             )
-    else:
-        says = f"{arm.tool_frame} in {arm.base_frame}, {len(arm.joints)} joints, driver {arm.driver}"
-    return ContractLine(not fix, what, wants, says, fix)
+        return says, ""
+    return f"{arm.tool_frame} in {arm.base_frame}, {len(arm.joints)} joints, driver {arm.driver}", ""
 
 
 def _rates(manifest: Manifest, robot: Robot) -> Iterator[ContractLine]:
     outputs = manifest.outputs
-    rate = 1 / outputs.dt_s
+    rate = 1 / outputs.step_s
     ok = robot.control.rate_hz >= rate - 1e-9
     fix = (
-        f"policy '{manifest.name}' gives a target every {outputs.dt_s:g} s; robot '{robot.name}' controls at "
-        f"{robot.control.rate_hz:g} Hz: raise control.rate_hz"
+        f"policy '{manifest.name}' gives a target every {outputs.step_s:g} s; robot '{robot.name}' controls "
+        f"at {robot.control.rate_hz:g} Hz: raise control.rate_hz"
     )
     says = f"control at {robot.control.rate_hz:g} Hz"
     yield ContractLine(ok, "rate", f"steps at {rate:g} Hz", says, "" if ok else fix)
-    span = (outputs.horizon - 1 + outputs.first_step) * outputs.dt_s
+    span = (outputs.horizon - 1 + outputs.first_step) * outputs.step_s
     delay = (
         manifest.latency.p99_ms / 1000 + max(arm.actuation_latency_ms for arm in robot.arms.values()) / 1000
     )

@@ -75,9 +75,9 @@ def _camera(
             f"policy '{manifest.name}' sees a frame every {window.stride_s:g} s; camera '{name}' gives "
             f"{camera.rate_hz:g} Hz: run it at a higher rate"
         )
-    elif camera.rate_hz * manifest.outputs.dt_s < 1 - 1e-9:
+    elif camera.rate_hz * manifest.outputs.step_s < 1 - 1e-9:
         fix = (
-            f"policy '{manifest.name}' was trained at {1 / manifest.outputs.dt_s:g} Hz; camera '{name}' "
+            f"policy '{manifest.name}' was trained at {1 / manifest.outputs.step_s:g} Hz; camera '{name}' "
             f"gives {camera.rate_hz:g} Hz: run it at a higher rate"
         )
     return ContractLine(not fix, what, wants, says, fix)

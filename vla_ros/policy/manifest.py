@@ -16,7 +16,7 @@ from vla_ros.policy.manifest_normalisation import Normalisation
 from vla_ros.policy.manifest_outputs import Outputs
 from vla_ros.types import FloatArray
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class FlowMatching(Model):
@@ -63,7 +63,7 @@ class Manifest(Model):
     the policy sees or gives is R of the robot times this (and what refers to tool axes, to those). Bridge's
     state is R times its default_rot transposed."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     name: str
     embodiment: str
     arms: Annotated[list[str], Field(min_length=1)]

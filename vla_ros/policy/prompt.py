@@ -45,7 +45,7 @@ def fixed_words(manifest: Manifest, robot: Robot) -> dict[str, str]:
     if "body" in prompt.holds:
         words["body"] = body(len(robot.arms))
     if "fps" in prompt.holds:
-        words["fps"] = f"{1 / outputs.dt_s:g}"
+        words["fps"] = f"{1 / outputs.step_s:g}"
     if "chunk_size" in prompt.holds:
         words["chunk_size"] = str(outputs.horizon)
     if "views" in prompt.holds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vla_ros.action.grippers import gripper_from_width
 from vla_ros.observation.proprioception import gripper_signal
 from vla_ros.policy.manifest_inputs import StateSlice
 from vla_ros.policy.manifest_outputs import ActionSlice
@@ -14,16 +15,6 @@ from vla_ros.types import FloatArray
 MARGIN = 0.1
 # A tool may have been anywhere in another laboratory: this part of the workspace's size.
 TOOL_MARGIN = 1.0
-
-
-def outside(part: ActionSlice, q01: FloatArray, q99: FloatArray, arm: Arm, safety: Safety) -> str:
-    """What part of an action slice's quantiles [size] this arm cannot have, in words; "" where it can have
-    them all.
-
-    Joint positions are compared with the arm's own, tool positions with the workspace, rotations with the
-    entries of a rotation matrix, and a gripper's commands with the manifest's 0 to 1.
-    """
-    return beyond(q01, q99, *_possible(part, arm, safety))
 
 
 def beyond(q01: FloatArray, q99: FloatArray, low: FloatArray, high: FloatArray, unit: str) -> str:
@@ -63,20 +54,38 @@ def possible_state(part: StateSlice, arm: Arm, safety: Safety) -> tuple[FloatArr
     return low - margin * (high - low), high + margin * (high - low), unit
 
 
-def _possible(part: ActionSlice, arm: Arm, safety: Safety) -> tuple[FloatArray, FloatArray, str]:
-    """(lowest, highest) value [size] with its margin, and their unit."""
-    unit, margin = "m", MARGIN
-    if part.signal == "joint_position":
+def possible_action(part: ActionSlice, arm: Arm, safety: Safety) -> tuple[FloatArray, FloatArray, str]:
+    """(lowest, highest) value [size] of an action slice with a margin, and their unit.
+
+    From the arm's joint limits, the gripper's width and the workspace, in the slice's own convention: what is
+    relative lies within the whole range, either way.
+    """
+    unit, margin = "", MARGIN
+    if part.signal == "joint_velocity":
+        unit = "rad/s"
+        high = np.array(arm.limits.velocity, dtype=np.float64)
+        low = -high
+    elif part.signal == "joint_position":
         unit = "rad"
-        low, high = np.array(arm.limits.position, dtype=np.float64).T
+        ends = np.array(arm.limits.position, dtype=np.float64).T
+        signed = ends * np.array(part.signs or [1])
+        absolute = np.full(part.size, part.reference == "absolute") | ~np.array(part.mask or [True])
+        low = np.where(absolute, signed.min(axis=0), ends[0] - ends[1])
+        high = np.where(absolute, signed.max(axis=0), ends[1] - ends[0])
+    elif part.signal == "gripper" and part.gripper is not None and arm.gripper is not None:
+        unit = {"width_m": "m", "finger_m": "m", "joint_rad": "rad"}.get(part.gripper.unit, "")
+        ends = gripper_from_width(arm.gripper.width, part.gripper, arm.gripper.width)
+        if part.gripper.unit == "logit":
+            ends = np.array([-np.inf, np.inf])
+        low, high = ends.min(keepdims=True), ends.max(keepdims=True)
     elif part.signal == "tcp_position":
+        unit, margin = "m", TOOL_MARGIN
         low, high = np.array(safety.workspace.min), np.array(safety.workspace.max)
-        margin = TOOL_MARGIN
-        if part.reference == "eef_relative":
+        if part.reference != "absolute":
             reach = float(np.linalg.norm(high - low))
             low, high = np.full(3, -reach), np.full(3, reach)
     else:
-        unit = ""
-        high = np.ones(part.size)
-        low = -high if part.signal == "tcp_rot6d" else 0 * high
+        angles = part.rotation is not None and part.rotation.startswith(("euler_", "axis_angle"))
+        high = np.full(part.size, 2 * np.pi if angles else 1.0)
+        low = -high
     return low - margin * (high - low), high + margin * (high - low), unit

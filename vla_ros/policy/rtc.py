@@ -18,10 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vla_ros.action.decode import due_times, encode
 from vla_ros.action.interpolate import Curve, columns_of
+from vla_ros.action.last_targets import LastTargets
 from vla_ros.action.latency import Latency
 from vla_ros.action.normalise import Scaling
 from vla_ros.policy.manifest import Manifest
@@ -57,6 +58,7 @@ class Continuation:
         """scaling, arms: as for `decode`."""
         self._manifest, self._scaling, self._arms = manifest, scaling, arms
         self._previous: ActionChunk | None = None
+        self._targets = LastTargets(manifest.outputs)
         self.latency = Latency()
 
     @property
@@ -64,13 +66,20 @@ class Continuation:
         """The last chunk, whole; None where the robot does not follow it."""
         return self._previous
 
+    @property
+    def last(self) -> ActionChunk | None:
+        """What was asked of the robot until now, for `decode`; None where it does not follow it."""
+        return self._targets.rows
+
     def forget(self) -> None:
         """The robot does something else than the last chunk; what was measured stays."""
         self._previous = None
+        self._targets.forget()
 
-    def published(self, chunk: ActionChunk, now_ns: int) -> None:
-        """A chunk was published now. chunk: whole, as decoded, even if only its first rows went out."""
+    def published(self, chunk: ActionChunk, sent: ActionChunk, observation: Observation, now_ns: int) -> None:
+        """A chunk was published now, of what was seen in `observation`. chunk: whole; sent: what went out."""
         self._previous = chunk
+        self._targets.published(sent, observation.state)
         if now_ns > chunk.stamp_ns:  # else the clock was set back
             self.latency.add(now_ns - chunk.stamp_ns)
 
@@ -79,39 +88,35 @@ class Continuation:
         latency_ns = self.latency.high_ns
         if self._previous is None or latency_ns is None:
             return None
-        end = "/tcp_pose"
-        poses = {
-            name.removesuffix(end): pose for name, pose in observation.state.items() if name.endswith(end)
-        }
         return make_guidance(
             self._previous,
-            observation.stamp_ns,
-            poses,
+            observation,
             latency_ns,
             self._manifest,
             self._scaling,
             self._arms,
             speed,
+            self.last,
         )
 
 
 def make_guidance(
     previous: ActionChunk,
-    stamp_ns: int,
-    tool_poses: Mapping[str, ArrayLike],
+    observation: Observation,
     latency_ns: int,
     manifest: Manifest,
     scaling: Scaling,
     arms: Mapping[str, Arm],
     speed: float = 1.0,
+    last: ActionChunk | None = None,
 ) -> Guidance | None:
-    """Guidance towards what is left of `previous`, for a chunk from the observation of `stamp_ns`.
+    """Guidance towards what is left of `previous`, for a chunk from `observation`.
 
-    previous: what the policy decoded last, whole, absolute. tool_poses: {arm: pose [7] at the new
-    observation}, for the arms whose tool the policy moves. latency_ns: from the observation's stamp until the
-    new chunk acts. scaling, arms, speed: as for `decode`.
+    previous: what the policy decoded last, whole, absolute. latency_ns: from the observation's stamp until
+    the new chunk acts. scaling, arms, speed, last: as for `decode`.
     None when nothing is left, or when `previous` is not from before the observation (the clock was set back).
     """
+    stamp_ns = observation.stamp_ns
     due = due_times(stamp_ns, manifest.outputs, speed)
     overlap = int(np.searchsorted(due, previous.due_ns[-1], side="right"))
     if not overlap or previous.stamp_ns >= stamp_ns:
@@ -126,7 +131,7 @@ def make_guidance(
         due_ns=due,
         stamp_ns=stamp_ns,
     )
-    target = encode(rows, tool_poses, manifest, scaling, arms).values
+    target = encode(rows, observation.state, manifest, scaling, arms, speed, last).values
     # The row that is being approached when the chunk arrives is frozen too: the way to it has begun.
     frozen = min(int(np.searchsorted(due, stamp_ns + latency_ns)) + 1, overlap)
     return Guidance(target, soft_weights(len(due), frozen, overlap), frozen)
