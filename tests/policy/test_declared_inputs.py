@@ -81,13 +81,17 @@ def test_todays_inputs_are_unchanged() -> None:
         ({"state_width": 32, "state_mask": True}, {
             "state": ("float32", (1, 32)), "state_mask": ("bool", (1, 32)),
         }),
+        ({"state": []}, {"state": None}),
         ({"prompt": prompt_with(template="{instruction}: {state}", max_tokens=16)}, {"state": None}),
     ],
 )  # fmt: skip
 def test_what_is_declared_is_fed_and_reaches_the_network(
     tmp_path: Path, changes: dict[str, Any], tensors: dict[str, Any]
 ) -> None:
-    bundle = write_declared_bundle(tmp_path, fields_with(**changes))
+    fields = fields_with(**changes)
+    if not fields["inputs"]["state"]:
+        fields["normalisation"]["proprio"] = {"kind": "none"}
+    bundle = write_declared_bundle(tmp_path, fields)
     declared = bundle.manifest.inputs.tensors
     expected = {**inputs_with().tensors, **tensors}
     assert declared == {name: tensor for name, tensor in expected.items() if tensor is not None}
