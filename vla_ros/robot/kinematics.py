@@ -7,6 +7,7 @@ that the YAML does not name (fingers, another arm) are held at zero.
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -239,7 +240,7 @@ class Kinematics:
                 # The pull belongs to this call's first step only; the ones after it correct for it, so
                 # the pose before it does not compete for being the best.
                 pull, best_cost = None, np.inf
-            elif not np.any(step):
+            elif not step.any():
                 break
             q = np.minimum(np.maximum(q + step, low), high)
         return Solution(np.array(best), *best_errors)
@@ -255,14 +256,7 @@ class Kinematics:
     def _check_target(self, goal: FloatArray, low: FloatArray, high: FloatArray) -> None:
         if goal.shape != (4, 4) or not np.isfinite(goal).all():
             raise KinematicsError(f"target is not a finite 4x4 pose: {goal.tolist()}")
-        rotation = goal[:3, :3]
-        gram = rotation @ rotation.T
-        gram[0, 0] -= 1.0
-        gram[1, 1] -= 1.0
-        gram[2, 2] -= 1.0
-        (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
-        determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
-        if np.abs(gram).max() > 1e-6 or determinant < 0 or goal[3].tolist() != [0, 0, 0, 1]:
+        if not _rigid(goal):
             raise KinematicsError(f"target is not a rigid transform: {goal.tolist()}")
         shape = (len(self.joints),)
         # `not (<=)` also catches NaN.
@@ -308,12 +302,26 @@ def _reach(model: pin.Model, tool: FloatArray) -> FloatArray:
     return np.where(slides, 1.0, np.cumsum(lengths[::-1])[::-1])
 
 
+def _rigid(pose: FloatArray) -> bool:
+    """Whether a 4x4 matrix is a rotation and a translation, in plain numbers: one is checked at every tick."""
+    (a, b, c, _), (d, e, f, _), (g, h, i, _), last = pose.tolist()
+    lengths = (a * a + b * b + c * c, d * d + e * e + f * f, g * g + h * h + i * i)
+    products = (a * d + b * e + c * f, a * g + b * h + c * i, d * g + e * h + f * i)
+    determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+    return (
+        determinant > 0.0
+        and last == [0.0, 0.0, 0.0, 1.0]
+        and all(abs(length - 1.0) <= 1e-6 for length in lengths)
+        and all(abs(product) <= 1e-6 for product in products)
+    )
+
+
 def _hold_near_singularity(jacobian: FloatArray) -> float:
     """Weight that holds the joints where they are: 0 away from singularities, _HOLD at one.
 
     jacobian: 6xJ, weighted; its smallest singular value is the measure.
     """
-    smallest = float(np.sqrt(max(np.linalg.eigvalsh(jacobian @ jacobian.T)[0], 0.0)))
+    smallest = math.sqrt(max(np.linalg.eigvalsh(jacobian @ jacobian.T)[0], 0.0))
     nearness = max(0.0, 1.0 - smallest / _SINGULAR)
     return _HOLD * nearness * nearness
 

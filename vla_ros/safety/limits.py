@@ -280,7 +280,8 @@ def _course(ticks: int) -> FloatArray:
 
 def into_box(position: FloatArray, box: Box) -> FloatArray:
     """The point of the box nearest to `position` [3], m."""
-    return np.clip(position, box.min, box.max)
+    sides = zip(position.tolist(), box.min, box.max, strict=True)
+    return np.array([min(max(place, low), high) for place, low, high in sides])
 
 
 def outside_box(position: FloatArray, box: Box) -> float:
