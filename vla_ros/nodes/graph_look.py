@@ -206,9 +206,10 @@ def _listen(node: Node, all_wanted: list[Wanted], ends: list[list[Endpoint]]) ->
         stamped = wanted.type in _STAMPED and not simulated
         callback = _callback(node, came, stamped)
         subscriptions.append(receiver.subscribe(message_class(wanted.type), wanted.name, qos, callback))
-    receiver.start()
-    time.sleep(MEASURE_S)
-    receiver.stop()
+    if subscriptions:
+        receiver.start()
+        time.sleep(MEASURE_S)
+        receiver.stop()
     for subscription in subscriptions:
         node.destroy_subscription(subscription)
     return arrivals
