@@ -110,8 +110,8 @@ def _action(
         wrong = beyond(low[columns], high[columns], *possible_action(part, pair[1], robot.safety))
         if wrong:
             fix = (
-                f"policy '{manifest.name}': {manifest.normalisation.action.file}: {what}: {wrong}: statistics "
-                f"of another robot or in other units; export it with those of '{robot.name}'"
+                f"policy '{manifest.name}': {manifest.normalisation.action.file}: {what}: {wrong}: "
+                f"statistics of another robot or in other units; export it with those of '{robot.name}'"
             )
     return ContractLine(not fix, what, wants, says, fix)
 
