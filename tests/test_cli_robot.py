@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +75,19 @@ def test_new_then_check(tmp_path: Path) -> None:
     done = vla_robot("new", "my-arm", "--from-urdf", "fr3.urdf", cwd=tmp_path)
     assert done.returncode == 1 and "NAME: found 'my-arm'" in done.stderr
     assert sorted(file.name for file in tmp_path.iterdir()) == ["fr3.urdf", "mine.yaml"]
+
+
+def test_the_guide(tmp_path: Path) -> None:
+    """docs/robot_yaml.md, as it is typed in a checkout."""
+    guide = (CONFIGS.parent / "docs" / "robot_yaml.md").read_text(encoding="utf-8")
+    shutil.copytree(CONFIGS, tmp_path / "robot_configs")
+    commands = [line.split() for line in re.findall(r"^    vla robot (.*)$", guide, re.MULTILINE)]
+    assert [command[0] for command in commands] == ["new", "check", "check"]
+    done = vla_robot(*commands[0], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert ": found TODO; expected " in vla_robot(*commands[1], cwd=tmp_path).stderr
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    (tmp_path / "franka_lab.yaml").write_text(text, encoding="utf-8")
+    done = vla_robot("show", "./franka_lab.yaml", cwd=tmp_path)
+    assert done.returncode == 0 and "wrist" not in done.stdout and "rate_hz: 50.0" in done.stdout, done.stderr
+    assert (tmp_path / text.split("$schema=")[1].split("\n")[0]).is_file()
