@@ -17,6 +17,8 @@ from vla_ros.robot.drivers import Call, Send, StartStep
 PRESENT_S = 2.0
 # Piper's node itself tries for 5 s to enable the arm before it answers.
 ANSWER_S = 8.0
+# A server that has not discovered the client in turn gives its answer up after 0.1 s (rmw_fastrtps).
+DISCOVERED_S = 0.5
 _LOOK_S = 0.01
 
 
@@ -39,6 +41,7 @@ def _call(node: Node, step: Call) -> None:
             raise VlaRosError(
                 f"cannot {step.what}: no service {step.service}. Is the robot's driver running?"
             )
+        time.sleep(DISCOVERED_S)
         with client.handle:
             number = client.handle.send_request(step.request)
             response = _answer(client, step.service_type, number)

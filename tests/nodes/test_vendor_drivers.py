@@ -1,0 +1,189 @@
+"""control_node and the drivers of Interbotix and AgileX arms, through their real message types."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from interbotix_xs_msgs.msg import JointGroupCommand, JointSingleCommand
+from interbotix_xs_msgs.srv import OperatingModes, TorqueEnable
+from piper_msgs.msg import PosCmd
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool
+
+from tests.nodes.vendor_graph import CobotArm, InterbotixArm, PiperArm, vendor_graph
+from tests.support import wait_for
+
+pytestmark = pytest.mark.graph
+
+
+def rises(values: list[float], most: float) -> None:
+    """Each value is at most `most` above the one before."""
+    assert np.diff(values).max() <= most
+
+
+def test_widowx_is_prepared_once_and_then_moves(tmp_path: Path) -> None:
+    with vendor_graph(tmp_path, "widowx") as graph:
+        (arm,) = graph.arms.values()
+        assert isinstance(arm, InterbotixArm)
+        graph.start()
+        kinds = [type(request) for request in arm.asked]
+        assert kinds == [OperatingModes.Request] * 2 + [TorqueEnable.Request] * 2
+        assert not arm.heard, "nothing moves before a chunk"
+        before = arm.reading
+        graph.follow(0.1, 0.044, lambda: graph.arrived(0.1) and arm.reading > 0.0369)
+        messages = arm.of(JointGroupCommand)
+        assert all(message.name == "arm" and len(message.cmd) == 6 for message in messages)
+        # From the arm's place and the gripper's, without a step, at no more than the YAML's speed: 2 mm a
+        # tick, of 44, are 0.06 rad; some ticks may come late.
+        np.testing.assert_allclose(messages[0].cmd, graph.robot.arms["arm"].home, atol=5e-3)
+        ramp = [message.cmd for message in arm.of(JointSingleCommand)]
+        assert ramp[0] == pytest.approx(-0.3780 + (before - 0.015) / 0.022 * 1.6464, abs=0.07)
+        assert ramp[-1] == pytest.approx(1.2684, abs=1e-4) and len(ramp) > 8
+        rises(ramp, 0.062)
+        assert all(np.diff(ramp) != 0.0), "the bus is spared what it knows"
+        assert graph.call("stop").success
+        graph.start()
+        assert len(arm.asked) == 4, "not prepared again: the motors would let go of the arm"
+
+
+def test_aloha_moves_two_arms_and_two_grippers(tmp_path: Path) -> None:
+    with vendor_graph(tmp_path, "aloha") as graph:
+        graph.start()
+        graph.follow(0.05, 0.0278, lambda: graph.arrived(0.05), 20.0)
+        left, right = graph.arms["left"], graph.arms["right"]
+        wait_for(lambda: min(left.reading, right.reading) > 0.0578, 10.0, "the grippers to open")
+        # Read in metres of a finger, sent in radians.
+        for arm in (left, right):
+            assert arm.of(JointSingleCommand)[-1].cmd == pytest.approx(1.6214, abs=1e-4)
+
+
+def test_piper_is_enabled_and_never_told_less_than_all(tmp_path: Path) -> None:
+    with vendor_graph(tmp_path, "agilex_piper") as graph:
+        (arm,) = graph.arms.values()
+        assert isinstance(arm, PiperArm)
+        arm.reading = 0.05
+        graph.start()
+        assert len(arm.asked) == 1 and arm.on
+        assert arm.reading == 0.0, "enabling closes it"
+        arm.reading = 0.02
+        # It says no gripper: until the policy wants another width, the arm's messages say the measured one.
+        time.sleep(0.2)
+        assert graph.call("home").success
+        wait_for(lambda: len(arm.heard) > 20, 10.0, "commands")
+        said = [message.position[6] for message in arm.of(JointState)]
+        assert said == pytest.approx([0.02] * len(said))
+        assert graph.call("stop").success
+        graph.start()
+        graph.follow(0.1, 0.07, lambda: graph.arrived(0.1) and arm.reading > 0.0699)
+        messages = arm.of(JointState)
+        names = [f"joint{index}" for index in range(1, 7)]
+        assert all(list(message.name) == [*names, "gripper"] for message in messages)
+        assert all(len(message.position) == 7 and message.velocity[6] == 100.0 for message in messages)
+        # No joint was ever driven to 0: home's joints 2 and 3 are far from it.
+        assert all(message.position[1] > 1.5 and message.position[2] < -1.4 for message in messages)
+        rises([message.position[6] for message in messages], 0.0011)
+
+
+def test_piper_that_repeats_itself_is_no_longer_believed(tmp_path: Path) -> None:
+    """Its node goes on publishing what the arm last said when the arm is silent: the SDK's stamp stands."""
+    with vendor_graph(tmp_path, "agilex_piper") as graph:
+        (arm,) = graph.arms.values()
+        assert isinstance(arm, PiperArm)
+        graph.start()
+        graph.follow(0.05, 0.03, lambda: graph.sources and graph.sources[-1] == "policy")
+        arm.can_is_alive = False
+        graph.follow(0.05, 0.03, lambda: graph.sources[-1] == "hold")
+        assert not graph.call("home").success
+        arm.can_is_alive = True
+        graph.follow(0.05, 0.03, lambda: graph.sources[-1] == "policy")
+
+
+def test_piper_pose(tmp_path: Path) -> None:
+    with vendor_graph(tmp_path, "agilex_piper", driver="piper_pose") as graph:
+        (arm,) = graph.arms.values()
+        # It takes no notice of where it is sent: this is about what is sent.
+        graph.start()
+        graph.follow(0.02, 0.03, lambda: len(arm.of(PosCmd)) > 50 and arm.reading > 0.0299)
+        last = arm.of(PosCmd)[-1]
+        assert not arm.of(JointState)
+        assert 0.1 < last.x < 0.6 and abs(last.yaw) < 3.2 and last.gripper == pytest.approx(0.03)
+
+
+def test_cobot_magic_moves_both_arms(tmp_path: Path) -> None:
+    with vendor_graph(tmp_path, "agilex_cobot") as graph:
+        left, right = graph.arms["left"], graph.arms["right"]
+        assert isinstance(left, CobotArm)
+        graph.start()
+        graph.follow(0.05, 0.06, lambda: graph.arrived(0.05) and min(left.reading, right.reading) > 0.0599)
+        for arm in (left, right):
+            messages = arm.of(JointState)
+            assert all(list(message.name) == [f"joint{i}" for i in range(7)] for message in messages)
+            assert messages[0].position[6] == pytest.approx(0.035, abs=2e-3), "where it was"
+
+
+def refused(graph: Any) -> str:
+    """What ~/start says once the joint states are there."""
+    said: list[str] = []
+
+    def settled() -> bool:
+        response = graph.call("start")
+        assert not response.success
+        said.append(response.message)
+        return "joint states" not in response.message and "nobody subscribes to /joint_ctrl" not in said[-1]
+
+    wait_for(settled, 15.0, "a reason")
+    return said[-1]
+
+
+def test_a_start_without_the_enabling_service_says_so(tmp_path: Path) -> None:
+    enable = {"service": "/not_there"}
+    drivers = {
+        "piper_joint": {"topic": "/joint_ctrl_single", "speed_percent": 100, "enable": enable},
+        "piper_pose": {"topic": "/pos_cmd"},
+    }
+    with vendor_graph(tmp_path, "agilex_piper", drivers=drivers) as graph:
+        (arm,) = graph.arms.values()
+        text = refused(graph)
+        assert "cannot enable the arm" in text and "no service /not_there" in text
+        assert not arm.heard
+
+
+def test_an_arm_that_does_not_come_on_is_not_started(tmp_path: Path) -> None:
+    with vendor_graph(tmp_path, "agilex_piper") as graph:
+        (arm,) = graph.arms.values()
+        arm.refuses = True
+        text = refused(graph)
+        assert "/enable_srv answers that the arm's motors did not come on" in text
+        assert not arm.heard
+        arm.refuses = False
+        graph.start()
+
+
+def test_piper_is_enabled_by_a_message(tmp_path: Path) -> None:
+    enable = {"topic": "/enable_flag"}
+    drivers = {
+        "piper_joint": {"topic": "/joint_ctrl_single", "speed_percent": 100, "enable": enable},
+        "piper_pose": {"topic": "/pos_cmd"},
+    }
+    with vendor_graph(tmp_path, "agilex_piper", drivers=drivers) as graph:
+        (arm,) = graph.arms.values()
+        assert isinstance(arm, PiperArm)
+        graph.start()
+        wait_for(lambda: arm.on, 5.0, "the arm to be enabled")
+        assert [message.data for message in arm.of(Bool)] == [True]
+
+
+def test_no_start_while_the_gripper_s_width_is_not_known(tmp_path: Path) -> None:
+    with vendor_graph(tmp_path, "agilex_piper") as graph:
+        (arm,) = graph.arms.values()
+        arm.has_gripper = False
+        time.sleep(1.7)  # what was heard before is too old after 1.5 s
+        text = refused(graph)
+        assert "gripper's width is not known" in text and "/joint_states_single" in text
+        assert not arm.heard and not arm.asked
+        arm.has_gripper = True
+        graph.start()
