@@ -47,6 +47,11 @@ def test_a_policy_that_sees_its_past_waits_for_it_and_anew_after_a_reset(
             assert later[0] - began > 1_900_000_000
         wait_for(lambda: len(graph.chunks) > 10, 30)
         assert (np.diff([stamp_ns(message) for message in graph.chunks]) > 0).all()
+        assert graph.values["views_missing"] == ""
+        # The wrist camera is the one without which it can do.
+        graph.drivers.silent.add("wrist")
+        wait_for(lambda: graph.values["views_missing"] == "wrist", 30)
+        graph.wait_for_chunk()
         assert process.returncode is None
     finally:
         graph.end()

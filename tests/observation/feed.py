@@ -37,9 +37,9 @@ def at(ms: float) -> int:
 class Feed:
     """Buffers of a Franka with what a driver would have sent; times are ms after T0."""
 
-    def __init__(self, robot: Robot = FRANKA, past_s: float = 0.0) -> None:
+    def __init__(self, robot: Robot = FRANKA, past_s: float = 0.0, optional: tuple[str, ...] = ()) -> None:
         self.robot = robot
-        self.buffers = ObservationBuffers(robot, ["front", "wrist"], past_s)
+        self.buffers = ObservationBuffers(robot, ["front", "wrist"], past_s, optional)
         self.latest = float("-inf")
 
     def image(self, camera: str, ms: float, pixels: np.ndarray = PICTURE, encoding: str = "rgb8") -> None:

@@ -170,6 +170,18 @@ def test_an_optional_view_that_the_robot_has_not_is_black_and_masked(tmp_path: P
     assert missing["image.front"].min() == 90
 
 
+def test_an_optional_view_that_fails_is_black_and_masked_in_all_of_a_window(tmp_path: Path) -> None:
+    fields = fields_with(images=images_with(optional=True), history=HISTORY)
+    preprocessor = Preprocessor(write_declared_bundle(tmp_path, fields), FRANKA)
+    assert preprocessor.optional_cameras == ["wrist"]
+    both, front = observation(90), observation(90, cameras=("front",))
+    for past, there in ((window(both, both, both), True), (window(front, both, both), False)):
+        inputs = preprocessor(both, window=past)
+        assert inputs["image_mask"].tolist() == [[True, there]]
+        assert bool(inputs["image.wrist"].any()) == there
+        assert inputs["image.front"].min() == 90
+
+
 def test_a_view_that_is_not_optional_is_never_missing(tmp_path: Path) -> None:
     bundle = write_declared_bundle(tmp_path, fields_with())
     with pytest.raises(ContractError, match=r"cameras \['wrist'\] are not mapped"):

@@ -47,10 +47,17 @@ class PolicyInputs:
     fresh: set whenever an image has come.
     """
 
-    def __init__(self, node: Node, robot: Robot, cameras: Sequence[str], history: History | None) -> None:
-        """cameras, history: what the policy looks at."""
+    def __init__(
+        self,
+        node: Node,
+        robot: Robot,
+        cameras: Sequence[str],
+        optional: Sequence[str],
+        history: History | None,
+    ) -> None:
+        """cameras, history: what the policy looks at; optional: the cameras without which it can do."""
         self._node, self._robot, self._history = node, robot, history
-        self._buffers = ObservationBuffers(robot, cameras, history.past_s if history else 0.0)
+        self._buffers = ObservationBuffers(robot, cameras, history.past_s if history else 0.0, optional)
         self._lock = threading.Lock()
         self.fresh = threading.Event()
         self._ended = threading.Event()
@@ -112,7 +119,7 @@ class PolicyInputs:
         self._poll_joints()
         with self._lock:
             now_ns = self._now_ns()
-            stamp_ns = newest_stamp(self._buffers, now_ns)
+            stamp_ns, _ = newest_stamp(self._buffers, now_ns)
             # A stamp ahead of the clock is from before the clock was set back: not to be waited for.
             if stamp_ns < after_ns or stamp_ns <= last_ns <= now_ns:
                 return None

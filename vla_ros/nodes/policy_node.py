@@ -139,9 +139,9 @@ class PolicyNode(ManagedNode):
             self.create_subscription(String, "vla/prompt", self._on_prompt, LATCHED),
             self.create_subscription(String, "vla/control_source", self._on_source, LATCHED),
         ]
-        self._inputs = PolicyInputs(
-            self, self._robot, self._preprocessor.cameras, self._bundle.manifest.inputs.window
-        )
+        looked_at, optional = self._preprocessor.cameras, self._preprocessor.optional_cameras
+        history = self._bundle.manifest.inputs.window
+        self._inputs = PolicyInputs(self, self._robot, looked_at, optional, history)
         self._report = PolicyReport(self, self._refresh)
         self._report.diagnostics.value("policy", self._bundle.manifest.name)
         self._report.diagnostics.value("providers", ", ".join(self._policy.providers))
@@ -349,6 +349,9 @@ class PolicyNode(ManagedNode):
         diagnostics.sample("preprocess_ms", (preprocessed - aligned) * 1e3)
         diagnostics.sample("inference_ms", (inferred - preprocessed) * 1e3)
         diagnostics.sample("decode_ms", (decoded - inferred) * 1e3)
+        if self._preprocessor.optional_cameras:
+            missing = [name for name in self._preprocessor.cameras if name not in observation.images]
+            diagnostics.value("views_missing", ", ".join(missing))
         if guidance is not None:
             diagnostics.count("chunks_guided")
             diagnostics.value("rtc_frozen_rows", guidance.frozen)

@@ -23,7 +23,7 @@ from vla_ros.policy.trigger import Pace
 LOG_PERIOD_S = 1.0
 RATE_WINDOW_S = 2.0
 # Reasons that say no more than that something has not come yet.
-WAITING = ("incomplete", "prompt_empty")
+WAITING = ("incomplete", "prompt_empty", "history_short")
 
 
 class PolicyReport:

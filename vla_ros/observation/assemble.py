@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from vla_ros.action.rotations import matrix_to_quaternion
 from vla_ros.errors import Refused
 from vla_ros.observation.buffers import MS, ObservationBuffers, Ring, check_size
-from vla_ros.robot.config import Robot
+from vla_ros.observation.decode import Frame
+from vla_ros.robot.config import Camera, Robot
 from vla_ros.types import FloatArray, ImageArray, Observation
 
 # Joint states may be this much older than the newest image: then they are carried on along their last
@@ -43,14 +44,16 @@ def assemble(
 
     Its stamp is the newest time that every camera has reached: the oldest of the cameras' newest frames.
     The other cameras give the frame nearest to it, arm joints are interpolated to it, and a gripper gives
-    its last width before it.
+    its last width before it. Optional cameras do not count for the stamp, and are left out where another one
+    would be refused.
 
     now_ns: ROS clock. kinematics: {arm: its forward kinematics}.
     Raises Refused: "incomplete", "stale", "frozen", "back_in_time", "future", "skew" (streams further
     apart than observation.max_skew_ms), "undecodable", "changed_size", and what `ObservationBuffers` noted
     on arrival ("changed_encoding", "missing_joint", ...).
     """
-    return observation_at(buffers, robot, newest_stamp(buffers, now_ns), prompt, kinematics)
+    stamp_ns, cameras = newest_stamp(buffers, now_ns)
+    return observation_at(buffers, robot, stamp_ns, prompt, kinematics, cameras)
 
 
 def observation_at(
@@ -59,20 +62,25 @@ def observation_at(
     stamp_ns: int,
     prompt: str,
     kinematics: Mapping[str, Forward],
+    cameras: Sequence[str],
 ) -> Observation:
     """The observation of the time `stamp_ns`, present or past, from what the buffers hold of it.
 
+    cameras: to look at; an optional one that has no usable frame near enough is left out.
     Raises Refused as `assemble` does, but for what concerns the newest samples.
     """
     skew_ns = round(robot.observation.max_skew_ms * MS)
     images: dict[str, ImageArray] = {}
     stamps: dict[str, int] = {}
-    for name, ring in buffers.cameras.items():
-        stamps[ring.stream], frame = ring.nearest(stamp_ns)
-        _check_skew(ring, stamps[ring.stream], stamp_ns, skew_ns)
-        images[name] = frame.rgb()
-        height, width = images[name].shape[:2]
-        check_size(ring.stream, (width, height), robot.cameras[name])
+    for name in cameras:
+        ring = buffers.cameras[name]
+        try:
+            found_ns, rgb = _view(ring, robot.cameras[name], stamp_ns, skew_ns)
+        except Refused:
+            if name not in buffers.optional:
+                raise
+        else:
+            stamps[ring.stream], images[name] = found_ns, rgb
     state: dict[str, FloatArray] = {}
     for name, joints in buffers.joints.items():
         stamps[joints.stream], q = joints_at(joints, stamp_ns, skew_ns)
@@ -88,15 +96,25 @@ def observation_at(
     return Observation(images=images, state=state, prompt=prompt, stamps_ns=stamps, stamp_ns=stamp_ns)
 
 
-def newest_stamp(buffers: ObservationBuffers, now_ns: int) -> int:
-    """The stamp an observation would have now: the newest time that every camera has reached.
+def _view(ring: Ring[Frame], camera: Camera, stamp_ns: int, skew_ns: int) -> tuple[int, ImageArray]:
+    """(stamp, uint8 [H, W, 3]) of the frame nearest to `stamp_ns`."""
+    found_ns, frame = ring.nearest(stamp_ns)
+    _check_skew(ring, found_ns, stamp_ns, skew_ns)
+    rgb = frame.rgb()
+    height, width = rgb.shape[:2]
+    check_size(ring.stream, (width, height), camera)
+    return found_ns, rgb
+
+
+def newest_stamp(buffers: ObservationBuffers, now_ns: int) -> tuple[int, list[str]]:
+    """The stamp an observation would have now, the newest time that every camera but the optional ones has
+    reached, and the cameras that it would be of.
 
     Raises Refused where a stream's newest sample must not be used, as `assemble` says.
     """
-    for ring in buffers.rings.values():
-        ring.check(now_ns)
-    buffers.check_pictures()
-    return min(ring.samples[-1][0] for ring in buffers.cameras.values())
+    cameras = buffers.usable(now_ns)
+    stamps = [buffers.cameras[name].samples[-1][0] for name in cameras if name not in buffers.optional]
+    return min(stamps), cameras
 
 
 def joints_at(ring: Ring[FloatArray], stamp_ns: int, skew_ns: int) -> tuple[int, FloatArray]:

@@ -174,10 +174,13 @@ class ObservationBuffers:
     a stream is said by `check`, when an observation is wanted.
     """
 
-    def __init__(self, robot: Robot, cameras: Sequence[str], past_s: float = 0.0) -> None:
-        """cameras: the robot's cameras that the policy looks at. past_s: how long before the present it wants
-        to see (`vla_ros.observation.history`)."""
+    def __init__(
+        self, robot: Robot, cameras: Sequence[str], past_s: float = 0.0, optional: Sequence[str] = ()
+    ) -> None:
+        """cameras: the robot's cameras that the policy looks at; optional: those of them without which it can
+        do. past_s: how long before the present it wants to see (`vla_ros.observation.history`)."""
         self._robot = robot
+        self.optional = frozenset(optional)
         self.cameras: dict[str, Ring[Frame]] = {
             name: _camera_ring(name, robot.cameras[name], past_s) for name in cameras
         }
@@ -233,30 +236,49 @@ class ObservationBuffers:
             if self._pictures[name].add(cdr, frame.stamp_ns):
                 self._began.pop(name, None)
 
-    def check_pictures(self) -> None:
-        """Raise Refused("frozen") where a camera has sent the very same picture for longer than its max_age
-        while an arm moved. No ring may be empty."""
-        for name, picture in self._pictures.items():
-            ring = self.cameras[name]
-            newest = ring.samples[-1][0]
-            if newest - STAMPED_LATE_NS <= self._jumped_ns:
+    def usable(self, now_ns: int) -> list[str]:
+        """The cameras to look at now: all of them but the optional ones that fail.
+
+        Raises Refused where the newest sample of any other stream must not be used, as `Ring.check` says, and
+        "frozen" where a camera has sent the very same picture for longer than its max_age while an arm moved.
+        """
+        missing = set()
+        checks: list[tuple[str, Callable[[], None]]] = [
+            (ring.stream.removeprefix("camera/"), partial(ring.check, now_ns)) for ring in self.rings.values()
+        ]
+        checks += [(name, partial(self._check_picture, name)) for name in self.cameras]
+        for name, check in checks:
+            if name in missing:
                 continue
-            now = self._joints_near(newest - STAMPED_LATE_NS)
-            if now is None:
-                continue
-            if name not in self._began:
-                # Where joint states are missing from then (they were refused, say) it counts from now.
-                since = max(picture.since_ns, self._jumped_ns)
-                self._began[name] = self._joints_near(since) or now
-            began = self._began[name]
-            moved = max((float(np.max(np.abs(now[arm] - began[arm]))) for arm in now), default=0.0)
-            still_ns = newest - picture.since_ns
-            if still_ns > ring.max_age_ns and moved > MOVED:
-                raise Refused(
-                    "frozen",
-                    f"{ring.stream}: the same picture on {ring.topic} for {_ms(still_ns)}, though the arm "
-                    f"moved by {moved:.3f} rad; look at the camera's driver, or where the camera looks",
-                )
+            try:
+                check()
+            except Refused:
+                if name not in self.optional:
+                    raise
+                missing.add(name)
+        return [name for name in self.cameras if name not in missing]
+
+    def _check_picture(self, name: str) -> None:
+        ring, picture = self.cameras[name], self._pictures[name]
+        newest = ring.samples[-1][0]
+        if newest - STAMPED_LATE_NS <= self._jumped_ns:
+            return
+        now = self._joints_near(newest - STAMPED_LATE_NS)
+        if now is None:
+            return
+        if name not in self._began:
+            # Where joint states are missing from then (they were refused, say) it counts from now.
+            since = max(picture.since_ns, self._jumped_ns)
+            self._began[name] = self._joints_near(since) or now
+        began = self._began[name]
+        moved = max((float(np.max(np.abs(now[arm] - began[arm]))) for arm in now), default=0.0)
+        still_ns = newest - picture.since_ns
+        if still_ns > ring.max_age_ns and moved > MOVED:
+            raise Refused(
+                "frozen",
+                f"{ring.stream}: the same picture on {ring.topic} for {_ms(still_ns)}, though the arm "
+                f"moved by {moved:.3f} rad; look at the camera's driver, or where the camera looks",
+            )
 
     def _note_jump(self, arm: str) -> None:
         """Where joint states jump (an encoder's glitch, a scene that is set anew) nothing has moved that a

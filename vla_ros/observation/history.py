@@ -55,8 +55,9 @@ def assemble_window(
     Raises Refused as `assemble` does, "history_short" where `before: refuse` has to wait, and "history_gap"
     where no frame lies within half a stride of a time (a camera dropped out).
     """
-    stamp_ns = newest_stamp(buffers, now_ns)
-    frames = min(buffers.cameras.values(), key=lambda ring: ring.samples[-1][0])
+    stamp_ns, cameras = newest_stamp(buffers, now_ns)
+    leading = (buffers.cameras[name] for name in cameras if name not in buffers.optional)
+    frames = min(leading, key=lambda ring: ring.samples[-1][0])
     held = [when for when, _ in frames.samples if since_ns <= when <= stamp_ns] or [stamp_ns]
     stride_ns = round(history.stride_s * 1e9)
     near_ns = min(stride_ns // 2, round(frames.period_ns))
@@ -81,7 +82,7 @@ def assemble_window(
                 f"or for more of them than rate_hz in the robot YAML says",
             )
         if when not in made:
-            made[when] = observation_at(buffers, robot, when, prompt, kinematics)
+            made[when] = observation_at(buffers, robot, when, prompt, kinematics, cameras)
         chosen.append(when)
         real.append(begun)
     return Window(tuple(made[when] for when in chosen), np.array(real))

@@ -145,6 +145,12 @@ class Preprocessor:
         roles = [spec.role for spec in self._inputs.images if spec.role in self._cameras]
         return list(dict.fromkeys(self._cameras[role] for role in roles))
 
+    @property
+    def optional_cameras(self) -> list[str]:
+        """Those of them without which the policy can do."""
+        roles = [spec.role for spec in self._inputs.images if spec.optional and spec.role in self._cameras]
+        return [self._cameras[role] for role in roles]
+
     def check_prompt(self, prompt: str) -> None:
         """Raise Refused as `tokens` does when the policy could not take this prompt. From any thread."""
         inputs = self._inputs
