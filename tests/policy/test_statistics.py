@@ -323,6 +323,11 @@ def test_decoding_undoes_encoding(
         ({"here": 3}, {}, "here: found int, expected names"),
         ({"here": {}}, {}, "no key 'here.action'"),
         ({"here": {"action": {"q01": [0], "q99": [1], "mask": [1]}}}, {}, "expected true or false, 1 times"),
+        (
+            {"here": {"action": {"q01": [0], "q99": [1], "mask": []}}},
+            {},
+            "mask: found .*expected true or false",
+        ),
         ({"here": {"action": {"q01": ["0"], "q99": [1]}}}, {}, r"q01: found \['0'\], expected a list of num"),
         ({"here": {"action": {"q01": [True], "q99": [1]}}}, {}, "expected a list of numbers"),
         ({"here": {"action": {"q01": [None], "q99": [1]}}}, {}, "expected a list of numbers"),
@@ -357,6 +362,11 @@ def test_decoding_undoes_encoding(
             safetensors({"here.q01": np.zeros(1)}).replace(b"F32", b"I32"),
             {"format": "lerobot", "file": "a.safetensors"},
             "not a safetensors file of statistics in F64, F32, F16",
+        ),
+        (
+            safetensors({"here.q01": np.zeros(1), "here.q99": np.ones(1)}).replace(b"[4, 8]", b"[4, 3]"),
+            {"format": "lerobot", "file": "a.safetensors"},
+            "here.q99 from 4 to 3",
         ),
         (
             safetensors({"here.q01": np.zeros(9)})[:-4],
