@@ -27,7 +27,9 @@ LAG = 0.25
 
 @dataclass
 class Stream:
-    """What one arm's motors were asked for from one opening of the command stream to its end.
+    """What one arm's motors were asked for from one opening of the command stream to its end, or to a period
+    that the loop missed where the driver knows only one position: there the arm stops at once, which nothing
+    that is sent could change, and what follows has to begin from rest.
 
     start: where the arm and the command sent before it were, both candidates; q: one per period (in one that
     the loop missed the driver goes on as it was told before); gripper: width per command, NaN where none was
@@ -139,8 +141,9 @@ class Robot:
         for name, command in self._last.items():
             if self.config.arms[name].driver == "joint_trajectory":
                 self._desired[name] = at(command.motion, command.motion.after_s[0] + periods * self.period_s)
-                stream = self.streams[name][-1]
-                stream.q.append(self._desired[name])
+                self.streams[name][-1].q.append(self._desired[name])
+            elif periods == 1:
+                self.streams[name].append(Stream([command.sent], [command.sent]))
         self._follow()
 
     def _take(self, name: str, command: Command) -> None:

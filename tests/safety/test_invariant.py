@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vla_ros.benchmarks.invariant import ATTACK, attack, robots
+from vla_ros.robot.load import load_robot
 
 TICKS = 50_000
 LIMITING = {
@@ -34,8 +35,10 @@ def test_no_command_ever_breaks_a_limit(file: Path) -> None:
         moving += found.moving
     # It was a test of moving, and every door was tried.
     assert moving > TICKS / 6
-    expected = LIMITING | ({"forbidden"} if "arm_distance" not in words else {"arm_distance"})
-    assert expected <= set(words)
+    assert set(words) >= LIMITING
+    robot = load_robot(file)
+    if len(robot.arms) > 1 or robot.safety.forbidden:
+        assert {"forbidden", "arm_distance"} & set(words)
     assert {
         "stale_chunk", "horizon", "joint_states", "not_following", "rest", "clock", "glitch", "stalled",
         "home",
