@@ -148,6 +148,8 @@ def test_transitions_services_and_shutdown(ros_domain: int, start_process: Start
         assert call.change(Transition.TRANSITION_CONFIGURE)
         assert call.change(Transition.TRANSITION_ACTIVATE)
         assert call.state() == "active"
+        assert not call.change(Transition.TRANSITION_CONFIGURE), "there is no such way from here"
+        assert call.state() == "active", "and the node lives on"
         answer = call(Trigger, "door/knock", Trigger.Request())
         assert (answer.success, answer.message) == (False, "not today")
         assert call.change(Transition.TRANSITION_DEACTIVATE)

@@ -14,12 +14,16 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import rclpy
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.callback_groups import CallbackGroup
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.service import Service
@@ -29,6 +33,8 @@ from std_srvs.srv import Trigger
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.output import never_block_on_output
 from vla_ros.nodes.transport import Images, check_dds, clean_stale_segments, configure_dds
+
+RCLError = rclpy_implementation.RCLError
 
 # Once one node of a graph is discovered, the others are within this.
 SEEN_S = 0.75
@@ -49,6 +55,18 @@ class ManagedNode(LifecycleNode):
         self.failure: str | None = None
         self.ended = threading.Event()
         declare(self, "autostart", True, "Configure and activate at start, without a lifecycle manager.")
+        for service in self.services:
+            if service.srv_type is ChangeState:
+                service.callback = partial(self._change_state, service.callback)
+
+    def _change_state(self, change: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
+        """Refuse a transition that there is not from here: rclpy raises, which would end the process."""
+        try:
+            return change(request, response)
+        except RCLError as error:
+            self.get_logger().warning(f"change_state to {request.transition.id} refused: {error}")
+            response.success = False
+            return response
 
     def configure(self) -> None:
         """Read parameters and files, make publishers and subscriptions. Raise to refuse."""
