@@ -17,7 +17,7 @@ from control_msgs.action import GripperCommand
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.action import ActionClient
@@ -414,23 +414,25 @@ def test_lifecycle_can_be_managed_and_repeated(start_process: Starter, ros_domai
     start_process.node("sim_node", "-p", "robot:=franka", "-p", "autostart:=false")
     client = Client(ros_domain)
 
-    def change(transition: int) -> None:
+    def change(transition: int, state: str) -> None:
+        # Asked twice where it takes long, it is refused the second time.
         request = ChangeState.Request(transition=Transition(id=transition))
-        assert client.call(ChangeState, "sim_node/change_state", request).success
+        client.call(ChangeState, "sim_node/change_state", request)
+        assert client.call(GetState, "sim_node/get_state", GetState.Request()).current_state.label == state
 
     try:
         for _ in range(2):
-            change(Transition.TRANSITION_CONFIGURE)
+            change(Transition.TRANSITION_CONFIGURE, "inactive")
             refusal = client.call(Trigger, "sim_node/reset", Trigger.Request())
             assert not refusal.success and "not active" in refusal.message
-            change(Transition.TRANSITION_ACTIVATE)
+            change(Transition.TRANSITION_ACTIVATE, "active")
             start = np.array(draw_scene(0).start_joints)
             client.near(start, "the arm at rest", 5e-3)
             assert client.result(client.goal(0.0)).result.reached_goal
             assert client.node.count_publishers(ARM.states.topic) == 1
             assert client.node.count_subscribers(_topic("joint_position")) == 1
-            change(Transition.TRANSITION_DEACTIVATE)
-            change(Transition.TRANSITION_CLEANUP)
+            change(Transition.TRANSITION_DEACTIVATE, "inactive")
+            change(Transition.TRANSITION_CLEANUP, "unconfigured")
             client.wait(lambda: client.node.count_publishers(ARM.states.topic) == 0, "no publishers left")
     finally:
         client.close()

@@ -13,9 +13,10 @@ from vla_ros.resources import robot_config
 from vla_ros.robot.config import Robot
 from vla_ros.robot.load import load_robot, read_urdf
 from vla_ros.sim.camera_process import SnapshotFormat
+from vla_ros.sim.gripper import GripperOutcome
+from vla_ros.sim.pick_twin import PickTwin
 from vla_ros.sim.task import draw_scene
 from vla_ros.sim.timeline import Timeline
-from vla_ros.sim.twin import GripperOutcome, Twin
 from vla_ros.sim.world import World
 
 FILE = robot_config("franka")
@@ -24,8 +25,8 @@ URDF = read_urdf(FILE, ROBOT.arms["arm"])
 MS = 1_000_000
 
 
-def twin(robot: Robot = ROBOT, seed: int = 7) -> Twin:
-    return Twin(robot, URDF, seed)
+def twin(robot: Robot = ROBOT, seed: int = 7) -> PickTwin:
+    return PickTwin(robot, dict.fromkeys(robot.arms, URDF), seed)
 
 
 def changed(**changes: object) -> Robot:
@@ -43,7 +44,7 @@ def changed(**changes: object) -> Robot:
     return Robot.model_validate(data)
 
 
-def run(subject: Twin, begin_ns: int, milliseconds: int) -> tuple[int, GripperOutcome | None]:
+def run(subject: PickTwin, begin_ns: int, milliseconds: int) -> tuple[int, GripperOutcome | None]:
     """Step on; the time reached, and how the gripper goal ended if it did."""
     now, looked = begin_ns, begin_ns
     ended = None
@@ -51,7 +52,7 @@ def run(subject: Twin, begin_ns: int, milliseconds: int) -> tuple[int, GripperOu
         now += subject.step_ns
         subject.step(now)
         if now - looked >= 20 * MS:
-            ended = ended or subject.gripper_outcome(now, now - looked)
+            ended = ended or subject.gripper.outcome(now, now - looked)
             looked = now
     return now, ended
 
@@ -66,10 +67,11 @@ def test_steps_as_often_as_the_driver_publishes() -> None:
 
 def test_reset_is_the_scene_of_the_seed() -> None:
     subject = twin(seed=3)
-    subject.controllers.joint_position(np.array(ROBOT.arms["arm"].home) + 0.3)
+    subject.arm.controllers.joint_position(np.array(ROBOT.arms["arm"].home) + 0.3)
     run(subject, 0, 300)
-    scene = subject.reset(1_000_005)
-    assert scene == draw_scene(1_000_005)
+    words = subject.reset(1_000_005)
+    scene = subject.scene
+    assert scene == draw_scene(1_000_005) and scene.instruction in words
     np.testing.assert_allclose(subject.world.joint_positions, scene.start_joints, atol=1e-12)
     run(subject, 0, 300)
     np.testing.assert_allclose(subject.world.joint_positions, scene.start_joints, atol=5e-3)
@@ -78,15 +80,15 @@ def test_reset_is_the_scene_of_the_seed() -> None:
 def test_gripper_closes_on_nothing_and_opens_again() -> None:
     subject = twin()
     now, _ = run(subject, 0, 50)
-    subject.command_gripper(0.0, 30.0)
+    subject.gripper.command(0.0, 30.0)
     now, ended = run(subject, now, 1500)
     assert ended is not None and ended.reached and not ended.stalled
     assert ended.width < 0.003
-    np.testing.assert_allclose(subject.finger_positions(), subject.world.gripper_width / 2)
-    subject.command_gripper(0.08, 30.0)
+    np.testing.assert_allclose(subject.gripper.positions(), subject.world.gripper_width / 2)
+    subject.gripper.command(0.08, 30.0)
     now, ended = run(subject, now, 1500)
     assert ended is not None and ended.reached
-    assert subject.finger_positions().tolist() == pytest.approx([0.04, 0.04], abs=0.002)
+    assert subject.gripper.positions().tolist() == pytest.approx([0.04, 0.04], abs=0.002)
 
 
 def test_gripper_stalls_on_a_block() -> None:
@@ -97,7 +99,7 @@ def test_gripper_stalls_on_a_block() -> None:
     half = yaw / 2
     subject.world.place_block(0, tcp[:3, 3], (np.cos(half), 0.0, 0.0, np.sin(half)))
     subject.world.model.opt.gravity[:] = 0.0
-    subject.command_gripper(0.0, 30.0)
+    subject.gripper.command(0.0, 30.0)
     _, ended = run(subject, now, 1500)
     assert ended is not None and ended.stalled and not ended.reached
     assert ended.width == pytest.approx(0.04, abs=0.003)
@@ -106,7 +108,7 @@ def test_gripper_stalls_on_a_block() -> None:
 @pytest.mark.parametrize("width", [-0.01, 0.1, float("nan")])
 def test_gripper_refuses_widths_it_does_not_have(width: float) -> None:
     with pytest.raises(ValueError, match="outside"):
-        twin().command_gripper(width, 30.0)
+        twin().gripper.command(width, 30.0)
 
 
 def test_task_time_starts_with_the_first_command() -> None:
@@ -148,7 +150,7 @@ def test_time_out() -> None:
         ),
         ({"arms__arm__gripper": None}, "arms.arm.gripper"),
         ({"arms__arm__gripper__width": [0.0, 0.14]}, "arms.arm.gripper.width"),
-        ({"arms__arm__tool_frame": "fr3_link8"}, "there is a twin of the FR3 with Franka Hand only"),
+        ({"arms__arm__tool_frame": "fr3_link8"}, "stands for the FR3 with Franka Hand"),
     ],
 )
 def test_other_robots_are_refused_by_name(changes: dict[str, object], words: str) -> None:

@@ -16,25 +16,30 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.diagnostics import ERROR, OK, DiagnosticsPublisher, Samples
 from vla_ros.nodes.lifecycle import ManagedNode, declare, run, trigger_service
+from vla_ros.nodes.qos import LATCHED
 from vla_ros.nodes.realtime import SWITCH_INTERVAL_S
-from vla_ros.nodes.sim_gripper import GripperServer
-from vla_ros.nodes.sim_topics import CommandSubscriptions, StatePublishers, publish_latched
 from vla_ros.resources import robot_config
 from vla_ros.robot.load import load_robot, read_urdf
 from vla_ros.sim.camera_process import CameraProcess
+from vla_ros.sim.controllers import SECOND_NS
+from vla_ros.sim.drivers import face_of
+from vla_ros.sim.drivers.face import Due, Face
 from vla_ros.sim.timeline import Timeline
-from vla_ros.sim.twin import Twin, only_arm
+from vla_ros.sim.twin import Twin
+from vla_ros.sim.worlds import make_twin
 
 _REALTIME_PRIORITY = 30
 _SNAPSHOT_RATE_HZ = 30.0  # for a robot without cameras
 _LOG_EVERY_S = 60.0
 _FIRST_LOG_S = 5.0
 _RESET_TIMEOUT_S = 5.0
+_CLOCK_PERIOD_NS = 4_000_000
 
 
 class SimNode(ManagedNode):
@@ -47,7 +52,7 @@ class SimNode(ManagedNode):
         declare(self, "publish_clock", False, "Publish /clock, for nodes with use_sim_time.")
         self.twin: Twin | None = None
         self._cameras: CameraProcess | None = None
-        self._gripper: GripperServer | None = None
+        self._faces: list[Face] = []
         self._diagnostics: DiagnosticsPublisher | None = None
         self._physics: threading.Thread | None = None
         self._stop = threading.Event()
@@ -59,19 +64,23 @@ class SimNode(ManagedNode):
         file = robot_config(self.get_parameter("robot").value)
         self._cameras = CameraProcess(file, ros_arguments())
         robot = load_robot(file)
-        _, arm = only_arm(robot)
-        urdf = read_urdf(file, arm)
-        self.twin = Twin(robot, urdf, self.get_parameter("seed").value)
+        seed = int(self.get_parameter("seed").value)
+        self._simulated_time = bool(self.get_parameter("publish_clock").value)
+        self.twin = make_twin(robot, file, seed)
+        self._scene = self.twin.reset(seed)
         rates = [camera.rate_hz for camera in robot.cameras.values()]
         self._camera_period_ns = round(1e9 / max(rates, default=_SNAPSHOT_RATE_HZ))
         self._diagnostics = DiagnosticsPublisher(self, self._refresh)
-        self._states = StatePublishers(self, self.twin, self.get_parameter("publish_clock").value)
-        self._commands = CommandSubscriptions(self, self.twin, self._refused)
-        self._gripper = GripperServer(self, self.twin, self._requests.put)
-        if arm.robot_description is not None:
-            self._description = publish_latched(self, arm.robot_description, urdf)
-        self._task = publish_latched(self, "~/task", self.twin.task_text)
-        self._last_task = self.twin.task_text
+        for arm in self.twin.arms:
+            self._faces.append(face_of(self, arm, self._refused, self.twin.note_command, self._requests.put))
+        self._clock_topic = self.create_publisher(Clock, "/clock", 10) if self._simulated_time else None
+        self._clock_due = Due(_CLOCK_PERIOD_NS)
+        descriptions = {arm.robot_description: read_urdf(file, arm) for arm in robot.arms.values()}
+        for topic, urdf in descriptions.items():
+            if topic is not None:
+                self.create_publisher(String, topic, LATCHED).publish(String(data=urdf))
+        self._task = self.create_publisher(String, "~/task", LATCHED)
+        self._publish_task()
         trigger_service(self, "reset", self._reset)
         self._cameras.wait_ready()
 
@@ -88,10 +97,10 @@ class SimNode(ManagedNode):
         gc.freeze()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         _raise_priority()
-        self._timeline = Timeline(self.twin.step_ns, self.get_parameter("publish_clock").value)
+        self._timeline = Timeline(self.twin.step_ns, self._simulated_time)
         self._physics = threading.Thread(target=self._run, name="physics", daemon=True)
         self._physics.start()
-        self.get_logger().info(f"seed {self.twin.scene.seed}: '{self.twin.scene.instruction}'")
+        self.get_logger().info(self._scene)
 
     def deactivate(self) -> None:
         """Stop stepping."""
@@ -106,9 +115,8 @@ class SimNode(ManagedNode):
         if self._cameras is not None:
             self._cameras.close()
             self._cameras = None
-        if self._gripper is not None:
-            self._gripper.destroy()
-            self._gripper = None
+        while self._faces:
+            self._faces.pop().destroy()
         if self._diagnostics is not None:
             self._diagnostics.destroy()
             self._diagnostics = None
@@ -130,22 +138,26 @@ class SimNode(ManagedNode):
             self.ended.set()
 
     def _loop(self) -> None:
-        assert self.twin is not None and self._cameras is not None and self._gripper is not None
-        twin, timeline, cameras, gripper = self.twin, self._timeline, self._cameras, self._gripper
-        camera_due_ns = 0
-        self._commands.discard()
+        assert self.twin is not None and self._cameras is not None
+        twin, timeline, cameras, faces = self.twin, self._timeline, self._cameras, self._faces
+        camera_due = Due(self._camera_period_ns)
+        for face in faces:
+            face.discard()
         while not self._stop.is_set():
             now_ns = timeline.wait()
             self._late.add(timeline.late_ns / 1e6)
             while not self._requests.empty():
                 self._requests.get()()
-            self._commands.obey(now_ns)
+            for face in faces:
+                face.obey(now_ns)
             twin.step(now_ns)
-            self._states.publish(now_ns)
-            gripper.watch(now_ns)
-            if now_ns >= camera_due_ns:
-                behind = now_ns >= camera_due_ns + self._camera_period_ns
-                camera_due_ns = (now_ns if behind else camera_due_ns) + self._camera_period_ns
+            for face in faces:
+                face.publish(now_ns)
+            if self._clock_topic is not None and self._clock_due.at(now_ns):
+                message = Clock()
+                message.clock.sec, message.clock.nanosec = divmod(now_ns, SECOND_NS)
+                self._clock_topic.publish(message)
+            if camera_due.at(now_ns):
                 cameras.send(twin.snapshot(now_ns))
             if twin.task_text != self._last_task:
                 self._publish_task()
@@ -162,19 +174,17 @@ class SimNode(ManagedNode):
         done = threading.Event()
 
         def reset() -> None:
-            assert self.twin is not None and self._gripper is not None
-            self.twin.reset(seed)
-            self._gripper.forget()
-            self._commands.discard()
+            assert self.twin is not None
+            self._scene = self.twin.reset(seed)
+            for face in self._faces:
+                face.discard()
             self._publish_task()
             done.set()
 
         self._requests.put(reset)
         if not done.wait(_RESET_TIMEOUT_S):
             raise VlaRosError("the physics thread did not answer")
-        assert self.twin is not None
-        scene = self.twin.scene
-        return f"seed {scene.seed}: {scene.instruction}"
+        return self._scene
 
     def _refused(self, driver: str, reason: str, text: str) -> None:
         assert self._diagnostics is not None

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from vla_ros.nodes.cdr import ImageWriter
 from vla_ros.robot.config import Camera, Robot
 from vla_ros.robot.load import load_robot
 from vla_ros.sim.camera_process import ERROR, FRAME, READY, SnapshotFormat
-from vla_ros.sim.world import World
+from vla_ros.sim.worlds import CameraWorld, make_camera_world
 
 NODE_NAME = "sim_cameras"
 JPEG_QUALITY = 90
@@ -37,7 +38,7 @@ def main() -> int:
 
         try:
             robot = load_robot(robot_file)
-            world = World()
+            world = make_camera_world(robot, Path(robot_file))
             for name in robot.cameras:
                 world.render(name)
         except Exception as error:
@@ -53,7 +54,7 @@ def main() -> int:
     return 0
 
 
-def _serve(robot: Robot, world: World, ros_arguments: list[str], report: Callable[..., None]) -> None:
+def _serve(robot: Robot, world: CameraWorld, ros_arguments: list[str], report: Callable[..., None]) -> None:
     transport.configure_dds("sent")
     import rclpy
     from rclpy.signals import SignalHandlerOptions
@@ -98,7 +99,7 @@ def _newest(size: int) -> bytes | None:
 class _Publisher:
     """Image and camera_info of one camera, at its own rate."""
 
-    def __init__(self, node: Any, world: World, name: str, camera: Camera) -> None:
+    def __init__(self, node: Any, world: CameraWorld, name: str, camera: Camera) -> None:
         from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
         info = world.camera_info(name)

@@ -18,11 +18,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from vla_ros.errors import VlaRosError
-from vla_ros.sim.world import World
 
 READY = "ready"
 ERROR = "error"
@@ -31,10 +31,17 @@ START_TIMEOUT_S = 60.0
 _STAMP = struct.Struct("<q")
 
 
+class Simulated(Protocol):
+    """A MuJoCo world: its model and data."""
+
+    model: Any
+    data: Any
+
+
 class SnapshotFormat:
     """What a camera needs of the world: stamp, joint coordinates, colours. Fixed size per model."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Simulated) -> None:
         self._world = world
         self._positions = world.model.nq * 8
         self.size = _STAMP.size + self._positions + world.model.geom_rgba.nbytes

@@ -1,190 +1,125 @@
-"""The twin of a robot: the simulated world behind the robot YAML's names, controllers and gripper.
+"""The twin of a robot: simulated arms behind the robot YAML's names, controllers and grippers.
 
 No ROS and no clocks in here: the caller passes the time of every step.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
+from typing import Protocol
 
-import numpy as np
+from numpy.typing import ArrayLike
 
-from vla_ros.errors import ConfigError
-from vla_ros.robot.config import Arm, Gripper, GripperActionDriver, Robot
-from vla_ros.robot.grippers import reading_at
+from vla_ros.robot.config import Robot
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.sim import world as simulated
+from vla_ros.sim.arm import SimArm, make_controllers
+from vla_ros.sim.arms_world import ArmsWorld
 from vla_ros.sim.camera_process import SnapshotFormat
-from vla_ros.sim.controllers import SECOND_NS, ArmControllers
-from vla_ros.sim.task import PickTask, draw_scene
-from vla_ros.sim.world import Scene, World
+from vla_ros.sim.controllers import SECOND_NS
+from vla_ros.sim.gripper import SimGripper
 from vla_ros.types import FloatArray
 
-# Fingers slower than this (m/s of width) for this long have arrived, or are stopped by an object.
-_STILL_SPEED = 0.005
-_STILL_NS = 100_000_000
-# A goal counts as reached within this width, m.
-_REACHED = 0.003
-_TASK_PERIOD_NS = 20_000_000
+# At least as many steps a second, however seldom the drivers publish.
+LEAST_RATE_HZ = 500.0
 
 
-@dataclass(frozen=True)
-class GripperOutcome:
-    """How a gripper goal ended. width: m; stalled: stopped by something before it got there."""
+class Twin(Protocol):
+    """What sim_node steps. Single-threaded.
 
-    width: float
-    reached: bool
-    stalled: bool
-
-
-class Twin:
-    """World, controllers, gripper and task of one arm. Single-threaded.
-
-    Raises ConfigError when the robot YAML describes something that this world does not have.
+    arms: in the order of the robot YAML. step_ns: the time that one step takes. task_text: the task's state,
+    as it is published.
     """
 
-    def __init__(self, robot: Robot, urdf_xml: str, seed: int) -> None:
-        self.arm_name, self.arm = only_arm(robot)
-        self.gripper, self.gripper_action = _only_gripper(self.arm_name, self.arm)
-        _check_cameras(robot)
-        self.world = World()
-        self._snapshots = SnapshotFormat(self.world)
-        # As many steps a second as the driver publishes states, so that every state is a new one.
-        rate = max(self.arm.states.rate_hz, 1.0 / self.world.timestep)
-        self.step_ns = round(SECOND_NS / rate)
-        self.world.model.opt.timestep = self.step_ns / SECOND_NS
-        kinematics = Kinematics(urdf_xml, self.arm.joints, self.arm.base_frame, self.arm.tool_frame)
-        cartesian = self.arm.drivers.cartesian_pose
-        self.controllers = ArmControllers(
-            self.arm.joints, self.arm.home, kinematics, cartesian.frame if cartesian else self.arm.base_frame
-        )
-        self.reset(seed)
-        _check_same_arm(kinematics, self.world, self.arm)
+    arms: tuple[SimArm, ...]
+    step_ns: int
+    task_text: str
 
-    def reset(self, seed: int) -> Scene:
-        """Scene of `seed`: blocks, arm at the scene's start joints, gripper open, commands forgotten.
-
-        The task's time starts with the first arm command after this.
-        """
-        self.scene = draw_scene(seed)
-        self.world.reset(self.scene)
-        self.controllers.reset(self.scene.start_joints)
-        self.task = PickTask(self.scene.target)
-        self.task_text = "running"
-        self._task_begin_ns: int | None = None
-        self._task_due_ns = 0
-        self._goal: float | None = None
-        self._still_since_ns: int | None = None
-        return self.scene
+    def reset(self, seed: int) -> str:
+        """Begin anew with the scene of `seed`, commands forgotten; returns what the scene is, in words."""
+        ...
 
     def note_command(self, now_ns: int) -> None:
         """An arm command was obeyed."""
-        if self._task_begin_ns is None:
-            self._task_begin_ns = now_ns
+        ...
 
     def step(self, now_ns: int) -> None:
         """One physics step, to the state of `now_ns`."""
-        self.world.command_joints(self.controllers.reference(now_ns))
-        self.world.step()
-        if self._task_begin_ns is not None and now_ns >= self._task_due_ns:
-            self._task_due_ns = now_ns + _TASK_PERIOD_NS
-            self._judge((now_ns - self._task_begin_ns) / SECOND_NS)
-
-    def _judge(self, seconds: float) -> None:
-        heights = self.world.block_heights()
-        outcome = self.task.update(heights, seconds)
-        if outcome == "wrong_block":
-            others = np.delete(np.arange(len(heights)), self.scene.target)
-            lifted = others[np.argmax(heights[others])]
-            self.task_text = f"failure: wrong block {self.scene.blocks[lifted].color}"
-        else:
-            self.task_text = {"timeout": "failure: time-out"}.get(outcome, outcome)
-
-    def command_gripper(self, width: float, max_effort: float) -> None:
-        """Begin a gripper goal (replacing the last); width in m, effort in N.
-
-        Raises ValueError for a width outside the gripper's, or numbers that are not finite.
-        """
-        low, high = self.gripper.width
-        if not (low - 1e-3 <= width <= high + 1e-3):
-            raise ValueError(f"width {width} m is outside [{low}, {high}]")
-        self.world.command_gripper(width, max_effort)
-        self._goal = width
-        self._still_since_ns = None
-        self._last_width = self.world.gripper_width
-
-    def gripper_outcome(self, now_ns: int, elapsed_ns: int) -> GripperOutcome | None:
-        """How the goal ended, None while the fingers move. elapsed_ns: since the last call."""
-        if self._goal is None:
-            return None
-        width = self.world.gripper_width
-        speed = abs(width - self._last_width) / max(elapsed_ns, 1) * SECOND_NS
-        self._last_width = width
-        if speed > _STILL_SPEED:
-            self._still_since_ns = None
-            return None
-        if self._still_since_ns is None:
-            self._still_since_ns = now_ns
-        if now_ns - self._still_since_ns < _STILL_NS:
-            return None
-        reached = abs(width - self._goal) <= _REACHED
-        self._goal = None
-        return GripperOutcome(width, reached, not reached)
+        ...
 
     def snapshot(self, stamp_ns: int) -> bytes:
         """What the cameras need of the present state."""
+        ...
+
+
+def step_ns(robot: Robot) -> int:
+    """As many steps a second as the fastest driver publishes states, so that each state is a new one."""
+    rates = [arm.states.rate_hz for arm in robot.arms.values()]
+    return round(SECOND_NS / max(*rates, LEAST_RATE_HZ))
+
+
+class ArmsTwin:
+    """The arms of any robot YAML, over an empty table; see Twin. urdfs: {arm: text}.
+
+    Raises ConfigError where MuJoCo cannot use a URDF.
+    """
+
+    def __init__(self, robot: Robot, urdfs: Mapping[str, str]) -> None:
+        self.step_ns = step_ns(robot)
+        self.world = ArmsWorld(robot, urdfs, self.step_ns / SECOND_NS)
+        self._snapshots = SnapshotFormat(self.world)
+        self.task_text = "none"
+        arms = []
+        for name, arm in robot.arms.items():
+            kinematics = Kinematics(urdfs[name], arm.joints, arm.base_frame, arm.tool_frame)
+            gripper = None
+            if arm.gripper is not None:
+                width = partial(self.world.gripper_width, name)
+                gripper = SimGripper(arm.gripper, width, partial(self._move_gripper, name))
+            body = _ArmOfWorld(self.world, name)
+            arms.append(SimArm(name, arm, kinematics, body, make_controllers(arm, kinematics), gripper))
+        self.arms = tuple(arms)
+
+    def reset(self, seed: int) -> str:
+        """See Twin. There is one scene only."""
+        self.world.reset()
+        for arm in self.arms:
+            arm.controllers.reset(arm.config.home)
+            if arm.gripper is not None:
+                arm.gripper.forget()
+        return "arms at home"
+
+    def note_command(self, now_ns: int) -> None:
+        """See Twin: nothing begins."""
+
+    def step(self, now_ns: int) -> None:
+        """See Twin."""
+        for arm in self.arms:
+            arm.body.command(arm.controllers.reference(now_ns))
+        self.world.step()
+
+    def snapshot(self, stamp_ns: int) -> bytes:
+        """See Twin."""
         return self._snapshots.pack(stamp_ns)
 
-    def finger_positions(self) -> FloatArray:
-        """Float64, one per gripper joint, in the driver's unit: it publishes equal shares of the width."""
-        count = len(self.gripper.joints)
-        return np.full(count, reading_at(self.gripper, self.world.gripper_width) / count)
+    def _move_gripper(self, name: str, width: float, effort: float) -> None:
+        self.world.command_gripper(name, width)
 
 
-def only_arm(robot: Robot) -> tuple[str, Arm]:
-    """The arm of a one-armed robot. Raises ConfigError for more arms."""
-    if len(robot.arms) != 1:
-        raise ConfigError(f"robot '{robot.name}': the twin has one arm, arms are {sorted(robot.arms)}")
-    return next(iter(robot.arms.items()))
+class _ArmOfWorld:
+    """See `vla_ros.sim.arm.Body`."""
 
+    def __init__(self, world: ArmsWorld, name: str) -> None:
+        self._world, self._name = world, name
 
-def _only_gripper(name: str, arm: Arm) -> tuple[Gripper, GripperActionDriver]:
-    if arm.gripper is None:
-        raise ConfigError(f"arms.{name}.gripper: not there; the twin's arm has a parallel gripper")
-    if arm.gripper.action is None:
-        raise ConfigError(
-            f"arms.{name}.gripper: no action; the twin's gripper is a GripperCommand action"
-        )
-    low, high = arm.gripper.width
-    if low < -1e-6 or high > simulated.GRIPPER_MAX_WIDTH + 1e-6:
-        raise ConfigError(
-            f"arms.{name}.gripper.width: [{low}, {high}] m; the twin's opens "
-            f"[0, {simulated.GRIPPER_MAX_WIDTH}]"
-        )
-    return arm.gripper, arm.gripper.action
+    def positions(self) -> FloatArray:
+        return self._world.joint_positions(self._name)
 
+    def velocities(self) -> FloatArray:
+        return self._world.joint_velocities(self._name)
 
-def _check_cameras(robot: Robot) -> None:
-    for name, camera in robot.cameras.items():
-        if name not in simulated.CAMERAS:
-            raise ConfigError(
-                f"cameras.{name}: the twin has no such camera, only {', '.join(simulated.CAMERAS)}"
-            )
-        size = (simulated.IMAGE_WIDTH, simulated.IMAGE_HEIGHT)
-        if (camera.width, camera.height) != size:
-            raise ConfigError(
-                f"cameras.{name}: {camera.width}x{camera.height}; the twin renders {size[0]}x{size[1]}"
-            )
+    def efforts(self) -> FloatArray:
+        return self._world.joint_efforts(self._name)
 
-
-def _check_same_arm(kinematics: Kinematics, world: World, arm: Arm) -> None:
-    """The world's arm must be the one that the URDF describes: same tool pose at the same joints."""
-    joints = world.joint_positions
-    if len(joints) != len(arm.joints):
-        raise ConfigError(f"joints: {len(arm.joints)} of them; the twin's arm has {len(joints)}")
-    apart = np.abs(kinematics.forward(joints) - world.tcp_pose).max()
-    if apart > 1e-3:
-        raise ConfigError(
-            f"{arm.urdf}: at the same joints its {arm.tool_frame} and the twin's are {apart:.3f} apart; "
-            "there is a twin of the FR3 with Franka Hand only"
-        )
+    def command(self, positions: ArrayLike) -> None:
+        self._world.command_joints(self._name, positions)

@@ -11,8 +11,9 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from vla_ros.errors import VlaRosError
+from vla_ros.robot.config import GripperActionDriver
 from vla_ros.robot.grippers import command_for, width_commanded
-from vla_ros.sim.twin import GripperOutcome, Twin
+from vla_ros.sim.gripper import GripperOutcome, SimGripper
 
 _PERIOD_S = 0.02
 
@@ -24,7 +25,13 @@ class GripperServer:
     `in_physics(action)` has an action done there before the next step.
     """
 
-    def __init__(self, node: Node, twin: Twin, in_physics: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        gripper: SimGripper,
+        config: GripperActionDriver,
+        in_physics: Callable[[Callable[[], None]], None],
+    ) -> None:
         try:
             from control_msgs.action import GripperCommand
         except ImportError as error:
@@ -32,7 +39,7 @@ class GripperServer:
                 f"control_msgs cannot be imported ({error}): on a ROS system install "
                 "ros-$ROS_DISTRO-control-msgs; elsewhere run `make setup`, which builds it"
             ) from error
-        self._twin = twin
+        self._gripper, self._config = gripper, config
         self._node = node
         self._in_physics = in_physics
         self._result = GripperCommand.Result
@@ -45,7 +52,7 @@ class GripperServer:
         self._server = ActionServer(
             node,
             GripperCommand,
-            twin.gripper_action.action,
+            config.action,
             execute_callback=self._never,
             handle_accepted_callback=self._accepted,
             cancel_callback=lambda _: CancelResponse.ACCEPT,
@@ -65,7 +72,7 @@ class GripperServer:
         elapsed = now_ns - self._watched_ns
         if elapsed >= _PERIOD_S * 1e9:
             self._watched_ns = now_ns
-            outcome = self._twin.gripper_outcome(now_ns, elapsed)
+            outcome = self._gripper.outcome(now_ns, elapsed)
             if outcome is not None and self._followed is not None:
                 self._ended = (self._followed, outcome)
 
@@ -80,13 +87,13 @@ class GripperServer:
             self._end(self._goal, ServerGoalHandle.abort, self._width(), stalled=False, reached=False)
         self._goal = goal
         command = goal.request.command
-        width = width_commanded(self._twin.gripper, command.position)
-        effort = command.max_effort or self._twin.gripper_action.max_effort
+        width = width_commanded(self._gripper.config, command.position)
+        effort = command.max_effort or self._config.max_effort
 
         def begin() -> None:
             self._followed = goal
             try:
-                self._twin.command_gripper(width, effort)
+                self._gripper.command(width, effort)
             except ValueError as error:
                 self._ended = (goal, str(error))
 
@@ -99,8 +106,8 @@ class GripperServer:
             self._timer.cancel()
         elif goal.is_cancel_requested:
             width = self._width()
-            effort = self._twin.gripper_action.max_effort
-            self._in_physics(lambda: self._twin.command_gripper(width, effort))
+            effort = self._config.max_effort
+            self._in_physics(lambda: self._gripper.command(width, effort))
             self._over(goal, ServerGoalHandle.canceled, width, stalled=False, reached=False)
         elif ended is not None and ended[0] is goal:
             outcome = ended[1]
@@ -130,7 +137,7 @@ class GripperServer:
         stalled: bool,
         reached: bool,
     ) -> None:
-        position = command_for(self._twin.gripper, width)
+        position = command_for(self._gripper.config, width)
 
         def execute(handle: ServerGoalHandle) -> Any:
             verdict(handle)
@@ -139,7 +146,7 @@ class GripperServer:
         goal.execute(execute)
 
     def _width(self) -> float:
-        return self._twin.world.gripper_width
+        return self._gripper.width
 
     @staticmethod
     def _never(goal: ServerGoalHandle) -> Any:

@@ -1,0 +1,115 @@
+"""interbotix_xs_sdk: group and single commands in, one JointState of arm, gripper and fingers out.
+
+Its quirks (interbotix_ros_core, interbotix_xs_sdk/src/xs_sdk_obj.cpp): the joint states list the gripper's
+motor (rad) and both fingers (m, the right one negative) after the arm; a command for a group that it does not
+know, or of another length, is left out with a word in its log; positions are taken as they come and the
+motors' own limits bound them; motors without torque ignore commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from rclpy.node import Node
+
+from vla_ros.errors import Refused
+from vla_ros.robot.grippers import command_for, reading_at, width_commanded
+from vla_ros.sim.arm import SimArm
+from vla_ros.sim.drivers.face import Command, Commands, JointStates, Reject, arm_values
+
+FINGERS = ("left_finger", "right_finger")
+
+
+class Interbotix:
+    """See `vla_ros.sim.drivers.face.Face`."""
+
+    def __init__(
+        self,
+        node: Node,
+        arm: SimArm,
+        rejected: Reject,
+        obeyed: Callable[[int], None],
+        in_physics: Callable[[Callable[[], None]], None],
+    ) -> None:
+        from interbotix_xs_msgs.msg import JointGroupCommand, JointSingleCommand
+
+        self._arm = arm
+        self._torque = True
+        config, gripper, driver = arm.config, arm.gripper, arm.config.drivers.interbotix
+        assert driver is not None
+        self._group = driver.group
+        commands = [Command("joint_group", JointGroupCommand, driver.topic, self._joint_group)]
+        names = list(config.joints)
+        if gripper is not None and gripper.config.interbotix is not None:
+            motor = gripper.config.interbotix
+            names += [motor.name, *FINGERS]
+            commands.append(Command("joint_single", JointSingleCommand, motor.topic, self._joint_single))
+        self._states = JointStates(node, config.states, config.base_frame, names, self._read)
+        self._commands = Commands(node, commands, rejected, obeyed)
+        if driver.torque_service is not None:
+            from interbotix_xs_msgs.srv import TorqueEnable
+
+            node.create_service(TorqueEnable, driver.torque_service, partial(self._torque_enable, in_physics))
+        if driver.modes_service is not None:
+            from interbotix_xs_msgs.srv import OperatingModes
+
+            node.create_service(OperatingModes, driver.modes_service, lambda _, response: response)
+
+    def publish(self, stamp_ns: int) -> None:
+        """See Face."""
+        self._states.publish(stamp_ns)
+
+    def obey(self, now_ns: int) -> None:
+        """See Face."""
+        self._commands.obey(now_ns)
+
+    def discard(self) -> None:
+        """See Face."""
+        self._commands.discard()
+
+    def destroy(self) -> None:
+        """See Face."""
+
+    def _read(self) -> tuple[ArrayLike, ArrayLike, ArrayLike]:
+        q, v, effort = arm_values(self._arm)
+        gripper = self._arm.gripper
+        if gripper is None or gripper.config.interbotix is None:
+            return q, v, effort
+        finger = reading_at(gripper.config, gripper.width)
+        motor = command_for(gripper.config, gripper.width)
+        rest = np.zeros(3)
+        return np.append(q, [motor, finger, -finger]), np.append(v, rest), np.append(effort, rest)
+
+    def _joint_group(self, message: Any, now_ns: int) -> None:
+        self._need_torque()
+        if message.name != self._group:
+            raise Refused("group", f"no group '{message.name}'; there is '{self._group}'")
+        self._arm.controllers.joint_position(np.array(message.cmd, dtype=np.float64))
+
+    def _joint_single(self, message: Any, now_ns: int) -> None:
+        self._need_torque()
+        gripper = self._arm.gripper
+        assert gripper is not None and gripper.config.interbotix is not None
+        if message.name != gripper.config.interbotix.name:
+            raise Refused("joint", f"no joint '{message.name}'; there is '{gripper.config.interbotix.name}'")
+        if not np.isfinite(message.cmd):
+            raise Refused("nan", f"not finite: {message.cmd}")
+        low, high = gripper.config.width
+        gripper.command(min(max(width_commanded(gripper.config, message.cmd), low), high), 1.0)
+
+    def _need_torque(self) -> None:
+        if not self._torque:
+            raise Refused("torque", "the motors have no torque")
+
+    def _torque_enable(
+        self, in_physics: Callable[[Callable[[], None]], None], request: Any, response: Any
+    ) -> Any:
+        def switch() -> None:
+            self._torque = bool(request.enable)
+
+        in_physics(switch)
+        return response

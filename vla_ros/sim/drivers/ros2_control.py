@@ -1,0 +1,143 @@
+"""ros2_control: trajectory, forward-position and CRISP Cartesian controllers, and a GripperCommand action.
+
+A real arm runs one of the controllers at a time; the twin listens to all that the robot YAML names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+from rclpy.node import Node
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
+
+from vla_ros.sim.arm import SimArm
+from vla_ros.sim.controllers import SECOND_NS, TrajectoryPoint, pose_matrix
+from vla_ros.sim.drivers.face import Command, Commands, JointStates, Reject, arm_values
+from vla_ros.sim.drivers.gripper_action import GripperServer
+
+
+class Ros2Control:
+    """See `vla_ros.sim.drivers.face.Face`."""
+
+    def __init__(
+        self,
+        node: Node,
+        arm: SimArm,
+        rejected: Reject,
+        obeyed: Callable[[int], None],
+        in_physics: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._arm = arm
+        config, gripper = arm.config, arm.gripper
+        self._gripper = None
+        self._states = []
+        if gripper is not None and gripper.config.states.topic == config.states.topic:
+            # joint_state_broadcaster: every joint in one message.
+            names = [*config.joints, *gripper.config.joints]
+            self._states.append(JointStates(node, config.states, config.base_frame, names, self._together))
+        else:
+            self._states.append(
+                JointStates(node, config.states, config.base_frame, config.joints, lambda: arm_values(arm))
+            )
+            if gripper is not None:
+                zeros = np.zeros(len(gripper.config.joints))
+                self._states.append(
+                    # Like franka_gripper: positions only.
+                    JointStates(
+                        node,
+                        gripper.config.states,
+                        config.tool_frame,
+                        gripper.config.joints,
+                        lambda: (gripper.positions(), zeros, zeros),
+                    )
+                )
+        if gripper is not None and gripper.config.action is not None:
+            self._gripper = GripperServer(node, gripper, gripper.config.action, in_physics)
+        self._commands = Commands(node, self._listed(), rejected, obeyed)
+
+    def publish(self, stamp_ns: int) -> None:
+        """See Face."""
+        for states in self._states:
+            states.publish(stamp_ns)
+        if self._gripper is not None:
+            self._gripper.watch(stamp_ns)
+
+    def obey(self, now_ns: int) -> None:
+        """See Face."""
+        self._commands.obey(now_ns)
+
+    def discard(self) -> None:
+        """See Face."""
+        self._commands.discard()
+        if self._gripper is not None:
+            self._gripper.forget()
+
+    def destroy(self) -> None:
+        """See Face."""
+        if self._gripper is not None:
+            self._gripper.destroy()
+
+    def _together(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        assert self._arm.gripper is not None
+        q, v, effort = arm_values(self._arm)
+        fingers = self._arm.gripper.positions()
+        rest = np.zeros(len(fingers))
+        return np.append(q, fingers), np.append(v, rest), np.append(effort, rest)
+
+    def _listed(self) -> list[Command]:
+        drivers = self._arm.config.drivers
+        commands = []
+        if drivers.joint_position is not None:
+            commands.append(
+                Command(
+                    "joint_position",
+                    Float64MultiArray,
+                    drivers.joint_position.topic,
+                    lambda message, _: self._arm.controllers.joint_position(message.data),
+                    "std_msgs/msg/Float64MultiArray",
+                )
+            )
+        if drivers.joint_trajectory is not None:
+            commands.append(
+                Command(
+                    "joint_trajectory",
+                    JointTrajectory,
+                    drivers.joint_trajectory.topic,
+                    self._trajectory,
+                    "trajectory_msgs/msg/JointTrajectory",
+                )
+            )
+        if drivers.cartesian_pose is not None:
+            commands.append(
+                Command(
+                    "cartesian_pose",
+                    PoseStamped,
+                    drivers.cartesian_pose.topic,
+                    self._cartesian_pose,
+                    "geometry_msgs/msg/PoseStamped",
+                )
+            )
+        return commands
+
+    def _trajectory(self, message: Any, now_ns: int) -> None:
+        points = [
+            TrajectoryPoint(
+                point.positions, _nanoseconds(point.time_from_start), point.velocities, point.accelerations
+            )
+            for point in message.points
+        ]
+        start_ns = _nanoseconds(message.header.stamp)
+        self._arm.controllers.joint_trajectory(message.joint_names, points, start_ns, now_ns)
+
+    def _cartesian_pose(self, message: Any, now_ns: int) -> None:
+        place, turn = message.pose.position, message.pose.orientation
+        pose = pose_matrix((place.x, place.y, place.z), (turn.x, turn.y, turn.z, turn.w))
+        self._arm.controllers.cartesian_pose(pose, message.header.frame_id)
+
+
+def _nanoseconds(time: Any) -> int:
+    return int(time.sec) * SECOND_NS + int(time.nanosec)
