@@ -25,11 +25,12 @@ from vla_ros.robot.load import load_robot
 # Importing or calling one of these can run what is in the data.
 MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "runpy"}
 CALLS = {"eval", "exec", "compile", "__import__"}
-YAML_CALLS = {"safe_load", "safe_dump", "compose"}
+# Dumping runs nothing, and parsing and composing make events and nodes.
+YAML_CALLS = {"safe_load", "safe_dump", "dump", "parse", "compose"}
 # Modules named by a variable: our benchmarks, the message types of our own topics, MuJoCo's OpenGL back ends.
 DYNAMIC_IMPORTS = {
     "vla_ros/cli.py",
-    "vla_ros/nodes/episode_recorder.py",
+    "vla_ros/nodes/topic_types.py",
     "vla_ros/sim/offscreen.py",
     "tests/benchmarks/_faults_relay.py",
 }

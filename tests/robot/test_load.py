@@ -161,9 +161,20 @@ def test_surprising_numbers(folder: Path, number: str) -> None:
         (
             "max_age_ms: 50",
             "max_age_ms: 0.05",
-            "arms.arm.states.max_age_ms: found 0.05 ms; "
-            "expected at least the period of rate_hz = 1000, 1 ms; "
-            "write milliseconds, not seconds, and more than one period",
+            "arms.arm.states.max_age_ms: found 0.05; expected a number from 1 to 5000 in ms; "
+            "write milliseconds, not seconds: 0.05 s is 50 ms",
+        ),
+        (
+            "rate_hz: 15, max_age_ms: 250",
+            "rate_hz: 15, max_age_ms: 25",
+            "arms.arm.gripper.states.max_age_ms: found 25 ms; "
+            "expected at least the period of rate_hz = 15, 66.67 ms; write more than one period",
+        ),
+        (
+            "link_radius: 0.08",
+            "link_radius: 0.0008",
+            "arms.arm.link_radius: found 0.0008; expected a number from 0.005 to 1 in m; "
+            "write a value in that range",
         ),
         (
             "velocity: [1.5,",

@@ -60,7 +60,7 @@ def one(lines: list[str], robot: str) -> str:
         (
             "link_radius: 0.08",
             "link_radius: 80",
-            "arms.arm.link_radius: found 80; expected a number above 0 up to 1 in m; write metres, not "
+            "arms.arm.link_radius: found 80; expected a number from 0.005 to 1 in m; write metres, not "
             "millimetres: 80 mm is 0.08 m",
         ),
         (
@@ -110,10 +110,12 @@ RIGHT = LEFT.replace("0.35", "-0.35")
             "base_frame lies in the frame that all arms share; correct one of the two",
         ),
         (
-            [("joint_states_timeout_ms: 100", "joint_states_timeout_ms: 0.1")],
-            "safety.joint_states_timeout_ms: found 0.1 ms; expected at least the period of the joint states "
-            "of "
-            "arm 'left', 1 ms; write milliseconds, not seconds, and some periods",
+            [
+                ("joint_states_timeout_ms: 100", "joint_states_timeout_ms: 2"),
+                ("rate_hz: 1000", "rate_hz: 200"),
+            ],
+            "safety.joint_states_timeout_ms: found 2 ms; expected at least the period of the joint states of "
+            "arm 'left', 5 ms; write some periods",
         ),
         (
             [(LEFT, LEFT.replace("0.35", "-0.17"))],
@@ -127,7 +129,7 @@ RIGHT = LEFT.replace("0.35", "-0.35")
         ),
         (
             [("arm_distance: 0.05", "arm_distance: 50")],
-            "safety.arm_distance: found 50; expected a number above 0 up to 1 in m; write metres, not "
+            "safety.arm_distance: found 50; expected a number from 0.005 to 1 in m; write metres, not "
             "millimetres: 50 mm is 0.05 m",
         ),
         (

@@ -156,5 +156,5 @@ def test_what_was_left_to_be_filled_in(folder: Path) -> None:
         "embodiment: found TODO; expected text; fill it in",
         "arms.arm.limits.jerk[0]: found TODO; expected a number above 0 up to 100000 in rad/s^3; fill it in",
         "arms.arm.states.rate_hz: found TODO; expected a number above 0 up to 10000 in Hz; fill it in",
-        "cameras.front.width: found TODO; expected a whole number above 0 up to 16384 in pixels; fill it in",
+        "cameras.front.width: found TODO; expected a whole number from 16 to 16384 in pixels; fill it in",
     ]

@@ -31,7 +31,7 @@ def consistency_problems(robot: Robot) -> list[Problem]:
                 ("safety", "joint_states_timeout_ms"),
                 f"{robot.safety.joint_states_timeout_ms:g} ms",
                 f"at least the period of the joint states of arm '{slowest}', {period_ms:.4g} ms",
-                "write milliseconds, not seconds, and some periods",
+                "write some periods",
             )
         )
     topics: dict[str, str] = {}
@@ -157,5 +157,5 @@ def _stream_problems(at: KeyPath, stream: Stream | Camera) -> Iterator[Problem]:
             (*at, "max_age_ms"),
             f"{stream.max_age_ms:g} ms",
             f"at least the period of rate_hz = {stream.rate_hz:g}, {period_ms:.4g} ms",
-            "write milliseconds, not seconds, and more than one period",
+            "write more than one period",
         )

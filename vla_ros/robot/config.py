@@ -33,6 +33,8 @@ JointAcceleration = Annotated[
 JointJerk = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False, json_schema_extra=_unit("rad/s^3"))]
 Coordinate = Annotated[float, Field(ge=-5, le=5, allow_inf_nan=False, json_schema_extra=_unit("m"))]
 Distance = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, json_schema_extra=_unit("m"))]
+# Of what keeps arms and things apart: less than a few millimetres is another unit.
+Thickness = Annotated[float, Field(ge=0.005, le=1, allow_inf_nan=False, json_schema_extra=_unit("m"))]
 Width = Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False, json_schema_extra=_unit("m"))]
 Speed = Annotated[float, Field(gt=0, le=5, allow_inf_nan=False, json_schema_extra=_unit("m/s"))]
 RotationSpeed = Annotated[float, Field(gt=0, le=20, allow_inf_nan=False, json_schema_extra=_unit("rad/s"))]
@@ -40,8 +42,8 @@ Force = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False, json_schema_e
 Rate = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False, json_schema_extra=_unit("Hz"))]
 FrameRate = Annotated[float, Field(gt=0, le=500, allow_inf_nan=False, json_schema_extra=_unit("Hz"))]
 Seconds = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, json_schema_extra=_unit("s"))]
-Milliseconds = Annotated[float, Field(gt=0, le=5_000, allow_inf_nan=False, json_schema_extra=_unit("ms"))]
-Pixels = Annotated[int, Field(gt=0, le=16_384, json_schema_extra=_unit("pixels"))]
+Milliseconds = Annotated[float, Field(ge=1, le=5_000, allow_inf_nan=False, json_schema_extra=_unit("ms"))]
+Pixels = Annotated[int, Field(ge=16, le=16_384, json_schema_extra=_unit("pixels"))]
 # Of whatever the driver counts in: m, rad, motor units.
 DriverUnits = Annotated[
     float, Field(ge=-100_000, le=100_000, allow_inf_nan=False, json_schema_extra=_unit("the driver's unit"))
@@ -271,7 +273,7 @@ class Arm(Model):
     ]
     drivers: Drivers
     published_pose: PublishedPose | None = None
-    link_radius: Distance | None = None
+    link_radius: Thickness | None = None
     actuation_latency_ms: Annotated[
         float, Field(ge=0, le=1000, allow_inf_nan=False, json_schema_extra=_unit("ms"))
     ] = 0.0
@@ -321,7 +323,7 @@ class Safety(Model):
 
     workspace: Box
     forbidden: list[Box] = []
-    arm_distance: Distance = 0.05
+    arm_distance: Thickness = 0.05
     soft_start_s: Seconds = 0.5
     first_command_joint: SmallAngle
     first_command_position: Distance
@@ -343,7 +345,7 @@ class Control(Model):
 class ObservationBounds(Model):
     """max_skew_ms: the widest spread of stream stamps that still makes one observation."""
 
-    max_skew_ms: Milliseconds
+    max_skew_ms: Annotated[float, Field(ge=1, le=1_000, allow_inf_nan=False, json_schema_extra=_unit("ms"))]
 
 
 class PolicyMap(Model):

@@ -90,6 +90,8 @@ def _remedy(schema: Mapping[str, Any], value: Any, document: Document, path: Key
             return "write a whole number"
         if unit == "rad" and size > 2 * math.pi:
             return f"write radians, not degrees: {value:g} deg is {math.radians(value):.4g} rad"
+        if unit == "ms" and size < 1:
+            return f"write milliseconds, not seconds: {value:g} s is {value * 1000:g} ms"
         if unit == "m" and size > 1:
             return f"write metres, not millimetres: {value:g} mm is {value / 1000:g} m"
         if unit == "rad/s" and size > 20:
