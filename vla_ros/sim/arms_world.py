@@ -220,8 +220,11 @@ def _add_arm(spec: mujoco.MjSpec, name: str, arm: Arm, urdf: str) -> None:
         pose = _pose(arm.base_pose.position, arm.base_pose.rpy) @ np.linalg.inv(
             _base_in_root(_parsed(urdf), arm.base_frame)
         )
+        bounded = set()
         for joint in child.joints:
             joint.armature = ARMATURE
+            if joint.range[0] < joint.range[1]:
+                bounded.add(joint.name)
         frame = spec.worldbody.add_frame(pos=pose[:3, 3], quat=_quaternion(pose[:3, :3]))
         frame.attach_body(child.worldbody.first_body(), f"{name}/", "")
     except (ValueError, KeyError) as error:
@@ -230,7 +233,7 @@ def _add_arm(spec: mujoco.MjSpec, name: str, arm: Arm, urdf: str) -> None:
         servo = spec.add_actuator(
             name=f"{name}/{each}", target=f"{name}/{each}", trntype=mujoco.mjtTrn.mjTRN_JOINT
         )
-        servo.set_to_position(kp=STIFFNESS, kv=DAMPING, inheritrange=1.0)
+        servo.set_to_position(kp=STIFFNESS, kv=DAMPING, inheritrange=1.0 if each in bounded else 0.0)
 
 
 def _parsed(urdf: str) -> mujoco.MjSpec:
