@@ -9,8 +9,9 @@ import pytest
 
 from tests.declared_bundle import HISTORY, fields_with, images_with, write_declared_bundle
 from tests.nodes.policy_graph import PolicyGraph, stamp_ns
-from tests.nodes.test_policy_node import READY, ROBOT_FILE, parameters
+from tests.nodes.test_policy_node import CHANNELS, READY, ROBOT_FILE, parameters
 from tests.support import Starter, wait_for
+from vla_ros.action.message import from_message
 from vla_ros.robot.load import load_robot
 
 pytestmark = pytest.mark.graph
@@ -53,5 +54,29 @@ def test_a_policy_that_sees_its_past_waits_for_it_and_anew_after_a_reset(
         wait_for(lambda: graph.values["views_missing"] == "wrist", 30)
         graph.wait_for_chunk()
         assert process.returncode is None
+    finally:
+        graph.end()
+
+
+@pytest.mark.parametrize(("proprioception", "moved"), [("measured", False), ("last_prediction", True)])
+def test_only_a_policy_that_says_so_is_shown_its_own_last_prediction(
+    ros_domain: int, start_process: Starter, tmp_path: Path, proprioception: str, moved: bool
+) -> None:
+    """The arm stays where it is, far from what this network asks for, which hangs on the state."""
+    state = [{"arm": "arm", "signal": "tcp_position", "size": 3}]
+    fields = fields_with(state=state, proprioception=proprioception)
+    fields["sampler"]["steps"] = 1  # the chunk then does not hang on the noise
+    folder = write_declared_bundle(tmp_path / "tiny", fields, 0.0, 0.6).directory
+    graph = PolicyGraph(load_robot(ROBOT_FILE))
+    try:
+        arguments = parameters(folder, prompt="lift it")
+        start_process.node("policy_node", *arguments).wait_for_text(READY, 60)
+        graph.trigger("start")
+        graph.wait_for_chunk()
+        first = from_message(graph.chunks[0], CHANNELS)
+        wait_for(lambda: stamp_ns(graph.chunks[-1]) > first.due_ns[4], 30)
+        later = from_message(graph.chunks[-1], CHANNELS)
+        apart = np.abs(later.targets[:, :3] - first.targets[:, :3]).max()
+        assert (apart > 5e-3) == moved, apart
     finally:
         graph.end()

@@ -331,7 +331,7 @@ class PolicyNode(ManagedNode):
         aligned = time.perf_counter()
         shown = observation
         if self._bundle.manifest.inputs.proprioception == "last_prediction":
-            shown = with_predicted_state(observation, self._continuation.previous)
+            shown = with_predicted_state(observation, self._continuation.last)
         inputs = self._preprocessor(shown, self._two_hands, window)
         guidance = None
         if pace.mode == "rtc" and self._policy.rtc != "none":

@@ -84,19 +84,19 @@ def horn_value(horn: Horn, opened: float) -> float:
     return (angle - horn.angle[0]) / (horn.angle[1] - horn.angle[0])
 
 
-def with_predicted_state(observation: Observation, chunk: ActionChunk | None) -> Observation:
+def with_predicted_state(observation: Observation, rows: ActionChunk | None) -> Observation:
     """The observation with the policy's own last targets in place of what was measured.
 
     For policies whose state is declared as the last prediction, as most clients of X-VLA (2toinf/X-VLA,
-    evaluation) keep it: the row of `chunk` that was due last at the observation's time. What the chunk does
-    not command, and all of it before its first row is due or without a chunk, stays as measured.
+    evaluation) keep it: of `rows`, what was asked of the robot until now, the one due last at the
+    observation's time. What it does not command stays as measured, and all of it where none was due yet.
     """
-    if chunk is None:
+    if rows is None:
         return observation
-    row = int(np.searchsorted(chunk.due_ns, observation.stamp_ns, side="right")) - 1
+    row = int(np.searchsorted(rows.due_ns, observation.stamp_ns, side="right")) - 1
     if row < 0:
         return observation
-    target = dict(zip(chunk.channels, chunk.targets[row], strict=True))
+    target = dict(zip(rows.channels, rows.targets[row], strict=True))
     state = dict(observation.state)
     for group, values in observation.state.items():
         arm, signal = group.split("/")

@@ -62,11 +62,6 @@ class Continuation:
         self.latency = Latency()
 
     @property
-    def previous(self) -> ActionChunk | None:
-        """The last chunk, whole; None where the robot does not follow it."""
-        return self._previous
-
-    @property
     def last(self) -> ActionChunk | None:
         """What was asked of the robot until now, for `decode`; None where it does not follow it."""
         return self._targets.rows
