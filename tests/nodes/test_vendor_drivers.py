@@ -53,7 +53,7 @@ def test_widowx_is_prepared_once_and_then_moves(tmp_path: Path) -> None:
 def test_aloha_moves_two_arms_and_two_grippers(tmp_path: Path) -> None:
     with vendor_graph(tmp_path, "aloha") as graph:
         graph.start()
-        graph.follow(0.05, 0.0278, lambda: graph.arrived(0.05), 20.0)
+        graph.follow(0.05, 0.07, lambda: graph.arrived(0.05), 20.0)
         left, right = graph.arms["left"], graph.arms["right"]
         wait_for(lambda: min(left.reading, right.reading) > 0.0578, 10.0, "the grippers to open")
         # Read in metres of a finger, sent in radians.
@@ -187,3 +187,15 @@ def test_no_start_while_the_gripper_s_width_is_not_known(tmp_path: Path) -> None
         assert not arm.heard and not arm.asked
         arm.has_gripper = True
         graph.start()
+
+
+def test_nothing_is_sent_where_the_gripper_got_lost_before_the_first_chunk(tmp_path: Path) -> None:
+    with vendor_graph(tmp_path, "agilex_piper") as graph:
+        (arm,) = graph.arms.values()
+        graph.start()
+        arm.has_gripper = False
+        time.sleep(1.7)  # what was heard before is too old after 1.5 s
+        graph.follow(0.05, 0.03, lambda: "holding (incomplete)" in graph.process.output)
+        assert not arm.heard, "the arm's message holds the gripper"
+        arm.has_gripper = True
+        graph.follow(0.05, 0.03, lambda: graph.arrived(0.05))

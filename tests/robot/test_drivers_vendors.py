@@ -70,10 +70,10 @@ def test_interbotix_gripper_is_sent_radians_and_only_a_change() -> None:
     assert ALOHA.gripper is not None
     gripper = InterbotixGripper(ALOHA.gripper)
     assert gripper.topic == "/follower_left/commands/joint_single"
-    first = gripper.message(0.0278)
+    first = gripper.message(0.07)
     assert type(first).__name__ == "JointSingleCommand"
     assert (first.name, first.cmd) == ("gripper", pytest.approx(1.6214))
-    assert gripper.message(0.0278) is None
+    assert gripper.message(0.07) is None
     assert gripper.message(0.0).cmd == pytest.approx(0.6197)
     assert gripper.message(-1.0) is None, "no further than closed, and it is"
     gripper.forget()
@@ -109,11 +109,15 @@ def test_aloha_keeps_the_modes_it_was_brought_up_with() -> None:
 
 def test_piper_finds_every_joint_the_gripper_the_speed_and_the_force() -> None:
     """A joint it does not find by name it drives to 0 rad; seven velocities or it takes its own speed."""
-    message = said(PIPER)
+    entry, gripping = PIPER.drivers.piper_joint, PIPER.gripper
+    assert entry is not None and gripping is not None and gripping.with_arm is not None
+    slow = PIPER.drivers.model_copy(update={"piper_joint": entry.model_copy(update={"speed_percent": 40})})
+    firm = gripping.model_copy(update={"with_arm": gripping.with_arm.model_copy(update={"effort": 2.5})})
+    message = said(PIPER.model_copy(update={"drivers": slow, "gripper": firm}))
     joints, gripper, speed, effort = piper_node(message)
     assert joints == Q.tolist()
     assert gripper == pytest.approx(0.03)
-    assert (speed, effort) == (100, 1.0)
+    assert (speed, effort) == (40, 2.5)
     assert list(message.name) == [f"joint{index}" for index in range(1, 7)] + ["gripper"]
     assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == STAMP
 

@@ -4,6 +4,7 @@ import math
 import pytest
 
 from tests.safety.plant import FILE
+from vla_ros.robot.config import GripperInterbotixDriver
 from vla_ros.robot.load import load_robot
 from vla_ros.safety.gripper import GripperLimiter
 
@@ -48,3 +49,32 @@ def test_what_is_no_number_moves_nothing(bad) -> None:
     gripper.follow(0.03)
     assert gripper.follow(bad) == ("nan",)
     assert gripper.width == 0.03
+
+
+def streamed() -> GripperLimiter:
+    gripper = load_robot(FILE).arms["arm"].gripper
+    assert gripper is not None
+    single = GripperInterbotixDriver(topic="/single")
+    return GripperLimiter(gripper.model_copy(update={"action": None, "interbotix": single}), DT)
+
+
+def test_a_stream_of_widths_begins_where_the_gripper_is() -> None:
+    """Its motor goes to a goal as fast as it can: the first one must not be the policy's."""
+    gripper = streamed()
+    assert gripper.follow(0.0) == ("gripper_unknown",)
+    assert gripper.width is None
+    gripper.begin(None)
+    gripper.begin(math.nan)
+    assert gripper.width is None
+    gripper.begin(0.06)
+    assert gripper.width == 0.06
+    assert gripper.follow(0.0) == ("gripper_speed",)
+    assert gripper.width == pytest.approx(0.06 - 0.1 * DT)
+    gripper.begin(0.01)
+    assert gripper.width == pytest.approx(0.06 - 0.1 * DT), "what was sent goes on, whatever is measured"
+
+
+def test_a_gripper_measured_beyond_its_range_is_begun_at_the_range_s_end() -> None:
+    gripper = streamed()
+    gripper.begin(0.0815)
+    assert gripper.width == 0.08

@@ -390,7 +390,8 @@ class ControlNode(ManagedNode):
             messages = {name: self._arms[name].message(command) for name, command in commands.items()}
         except Refused as refused:
             self._supervisor.unsent()
-            self._supervisor.lose(refused.reason, str(refused), now_ns)
+            if not self._supervisor.at_rest:
+                self._supervisor.lose(refused.reason, str(refused), now_ns)
             self._diagnostics.count(f"refused_commands.{refused.reason}")
             return
         for name, command in commands.items():

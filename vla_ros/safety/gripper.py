@@ -11,13 +11,14 @@ class GripperLimiter:
     """Follows wanted widths (m). `width` is what may be sent now, None before the first one.
 
     A driver that takes a stream of widths is begun where the gripper is measured (`begin`), and holds it
-    there until another width is wanted. Otherwise the first width is taken as it stands, within the range: a
-    driver that takes a goal keeps its own speed.
+    there until another width is wanted; without that it is sent nothing. For a driver that takes a goal and
+    keeps its own speed, the first width is taken as it stands, within the range.
     """
 
     def __init__(self, gripper: Gripper, period_s: float) -> None:
         self._low, self._high = gripper.width
         self._most = gripper.speed * period_s
+        self._streamed = gripper.action is None
         self.width: float | None = None
 
     def begin(self, measured: float | None) -> None:
@@ -31,12 +32,14 @@ class GripperLimiter:
 
     def follow(self, wanted: float) -> tuple[str, ...]:
         """One tick towards a width; returns what kept it from being reached: "gripper_range",
-        "gripper_speed" or "nan" (it stays where it is)."""
+        "gripper_speed", "nan" (it stays where it is) or "gripper_unknown" (it is sent nothing)."""
         if not math.isfinite(wanted):
             return ("nan",)
         goal = self.goal(wanted)
         words = ("gripper_range",) if goal != wanted else ()
         if self.width is None:
+            if self._streamed:
+                return (*words, "gripper_unknown")
             self.width = goal
             return words
         way = goal - self.width
