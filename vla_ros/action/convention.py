@@ -48,11 +48,9 @@ class Origins:
             raise Refused("incomplete", f"the observation holds no {group} to act relative to")
         return np.asarray(self.state[group], dtype=np.float64)
 
-    def base(self, part: ActionSlice, channels: tuple[str, ...], start: FloatArray) -> FloatArray:
-        """What the first row of a delta is from, on `channels`; start: their measured values."""
-        if part.delta_base != "last_target" or self.asked is None:
-            return start
-        asked = self.asked.vector(channels)
+    def last_target(self, channels: tuple[str, ...], start: FloatArray) -> FloatArray:
+        """What was asked for last on `channels`; `start`, their measured values, where nothing was."""
+        asked = None if self.asked is None else self.asked.vector(channels)
         return start if asked is None else asked
 
 
@@ -66,11 +64,21 @@ class ArmActions:
     parts: Mapping[str, Part]
     tool_rotation: FloatArray
 
-    def targets(self, values: FloatArray, origins: Origins) -> Iterator[tuple[tuple[str, ...], FloatArray]]:
-        """(channels, absolute targets [H, n]) of rows of SI values [H, K]; the gripper's come last."""
+    @property
+    def moves_tool(self) -> bool:
+        """Whether it is told where its tool has to be."""
+        return "tcp_position" in self.parts or "tcp_rotation" in self.parts
+
+    def targets(
+        self, values: FloatArray, tool: FloatArray | None, origins: Origins
+    ) -> Iterator[tuple[tuple[str, ...], FloatArray]]:
+        """(channels, absolute targets [H, n]) of rows of SI values [H, K]; the gripper's come last.
+
+        tool: this arm's `tool_targets` [H, 7].
+        """
         parts = self.parts
-        if "tcp_position" in parts or "tcp_rotation" in parts:
-            yield tool_channels(self.name), self._tool_targets(values, origins)
+        if tool is not None:
+            yield tool_channels(self.name), tool
         for signal in ("joint_position", "joint_velocity"):
             if signal in parts:
                 part, columns = parts[signal]
@@ -91,7 +99,7 @@ class ArmActions:
             return targets[:, [column[name] for name in channels]]
 
         parts = self.parts
-        if "tcp_position" in parts or "tcp_rotation" in parts:
+        if self.moves_tool:
             self._write_tool(of(tool_channels(self.name)), origins, values)
         for signal in ("joint_position", "joint_velocity"):
             if signal in parts:
@@ -107,26 +115,26 @@ class ArmActions:
 
     # --- tool -----------------------------------------------------------------------------------------
 
-    def _tool_targets(self, values: FloatArray, origins: Origins) -> FloatArray:
-        """[H, 7]: x y z, quaternion xyzw."""
-        (position, place), (rotation, turn) = self._tool_parts()
-        assert rotation.rotation is not None
-        turns = decode_rotation(values[:, turn], rotation.rotation)
+    def _poses_of(
+        self, turns: FloatArray, values: FloatArray, origins: Origins
+    ) -> tuple[FloatArray, FloatArray]:
+        """Absolute (positions [H, 3], rotations [H, 3, 3]). turns: the rotation slice as matrices."""
+        (position, place), (rotation, _) = self._tool_parts()
+        for_position, for_rotation = self._tool_origins(origins)
         # In the policy's tool axes until the end.
-        rotations = references.to_rotations(turns, _reference(rotation), *self._poses(rotation, origins))
-        positions = references.to_positions(
-            values[:, place], _reference(position), rotations, *self._poses(position, origins)
-        )
-        return np.concatenate([positions, matrix_to_quaternion(rotations @ self.tool_rotation.T)], axis=1)
+        rotations = references.to_rotations(turns, _reference(rotation), *for_rotation)
+        positions = references.to_positions(values[:, place], _reference(position), rotations, *for_position)
+        return positions, rotations @ self.tool_rotation.T
 
     def _write_tool(self, targets: FloatArray, origins: Origins, values: FloatArray) -> None:
         (position, place), (rotation, turn) = self._tool_parts()
         assert rotation.rotation is not None
+        for_position, for_rotation = self._tool_origins(origins)
         positions, rotations = targets[:, :3], quaternion_to_matrix(targets[:, 3:]) @ self.tool_rotation
         values[:, place] = references.from_positions(
-            positions, _reference(position), rotations, *self._poses(position, origins)
+            positions, _reference(position), rotations, *for_position
         )
-        turns = references.from_rotations(rotations, _reference(rotation), *self._poses(rotation, origins))
+        turns = references.from_rotations(rotations, _reference(rotation), *for_rotation)
         values[:, turn] = continuous(encode_rotation(turns, rotation.rotation), rotation.rotation)
 
     def _tool_parts(self) -> tuple[Part, Part]:
@@ -136,15 +144,19 @@ class ArmActions:
             )
         return self.parts["tcp_position"], self.parts["tcp_rotation"]
 
-    def _poses(self, part: ActionSlice, origins: Origins) -> tuple[Pose, Pose]:
-        """T_0 and T_b, with the policy's tool axes."""
-        if part.reference == "absolute":
+    def _tool_origins(self, origins: Origins) -> tuple[tuple[Pose, Pose], tuple[Pose, Pose]]:
+        """(T_0, T_b) of the position and of the rotation, with the policy's tool axes."""
+        parts = [part for part, _ in self._tool_parts()]
+        if all(part.reference == "absolute" for part in parts):
             nowhere = Pose(np.zeros(3), np.eye(3))
-            return nowhere, nowhere
-        start = origins.measured(f"{self.name}/tcp_pose")
-        first = self._pose(start)
-        base = origins.base(part, tool_channels(self.name), start)
-        return first, first if base is start else self._pose(base)
+            return (nowhere, nowhere), (nowhere, nowhere)
+        measured = origins.measured(f"{self.name}/tcp_pose")
+        start = base = self._pose(measured)
+        from_last = [part.delta_base == "last_target" for part in parts]
+        if any(from_last):
+            base = self._pose(origins.last_target(tool_channels(self.name), measured))
+        position, rotation = (base if last else start for last in from_last)
+        return (start, position), (start, rotation)
 
     def _pose(self, vector: FloatArray) -> Pose:
         """A pose [7] with the policy's tool axes."""
@@ -165,7 +177,9 @@ class ArmActions:
         if part.reference == "absolute":
             return np.zeros(part.size), np.zeros(part.size)
         start = origins.measured(f"{self.name}/joint_position")
-        return start, origins.base(part, joint_channels(self.name, part.size), start)
+        if part.delta_base != "last_target":
+            return start, start
+        return start, origins.last_target(joint_channels(self.name, part.size), start)
 
     def _joint_targets(self, part: ActionSlice, values: FloatArray, origins: Origins) -> FloatArray:
         start, base = self._joint_origins(part, origins)
@@ -203,6 +217,31 @@ class ArmActions:
         if self.arm.gripper is None:
             raise ContractError(f"policy: moves a gripper, but the robot's arm '{self.name}' declares none")
         return self.arm.gripper.width
+
+
+def tool_targets(
+    everyone: Sequence[ArmActions], values: FloatArray, origins: Origins
+) -> dict[str, FloatArray]:
+    """{robot arm name: [H, 7] x y z and quaternion xyzw} of the arms whose tool is moved.
+
+    All arms at once where it can be: numpy costs per call.
+    """
+    by_form: dict[str, list[ArmActions]] = {}
+    for one in everyone:
+        if one.moves_tool:
+            by_form.setdefault(str(one._tool_parts()[1][0].rotation), []).append(one)
+    poses: dict[str, tuple[FloatArray, FloatArray]] = {}
+    for form, alike in by_form.items():
+        turns = decode_rotation(np.stack([values[:, one.parts["tcp_rotation"][1]] for one in alike]), form)
+        for one, turn in zip(alike, turns, strict=True):
+            poses[one.name] = one._poses_of(turn, values, origins)
+    if not poses:
+        return {}
+    quaternions = matrix_to_quaternion(np.stack([rotations for _, rotations in poses.values()]))
+    return {
+        name: np.concatenate([positions, quaternion], axis=1)
+        for (name, (positions, _)), quaternion in zip(poses.items(), quaternions, strict=True)
+    }
 
 
 def _mask(part: ActionSlice) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vla_ros.action.convention import ArmActions, Origins, Part
+from vla_ros.action.convention import ArmActions, Origins, Part, tool_targets
 from vla_ros.action.last_targets import asked_at
 from vla_ros.action.normalise import Scaling, denormalise, normalise
 from vla_ros.errors import ContractError, Refused
@@ -103,8 +103,10 @@ def to_targets(
     """(channels, targets [H, C]) of rows in the policy's convention [H, K], SI. Errors as for `decode`."""
     channels: list[str] = []
     targets: list[FloatArray] = []
-    for one in _by_arm(manifest, arms):
-        for names, columns in one.targets(values, origins):
+    everyone = list(_by_arm(manifest, arms))
+    tools = tool_targets(everyone, values, origins)
+    for one in everyone:
+        for names, columns in one.targets(values, tools.get(one.name), origins):
             channels.extend(names)
             targets.append(columns)
     return tuple(channels), np.concatenate(targets, axis=1)

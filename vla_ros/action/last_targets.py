@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vla_ros.action.interpolate import Curve, columns_of
+from vla_ros.action.rotations import slerp
 from vla_ros.policy.manifest_outputs import Outputs
 from vla_ros.robot.channels import joint_channels, tool_channels
 from vla_ros.types import ActionChunk, FloatArray
@@ -73,16 +73,21 @@ def asked_at(rows: ActionChunk, time_ns: int) -> Asked:
     A gripper's is that of the row before.
     """
     last = max(0, int(np.searchsorted(rows.due_ns, time_ns, side="right")) - 1)
-    two = ActionChunk(
-        rows.channels, rows.targets[last : last + 2], rows.due_ns[last : last + 2], rows.stamp_ns
-    )
-    columns = columns_of(rows.channels)
-    values = Curve(two, columns, "linear").at(int(np.clip(time_ns, two.due_ns[0], two.due_ns[-1])))
+    next_row = min(last + 1, len(rows.due_ns) - 1)
+    before, after = rows.targets[last], rows.targets[next_row]
+    span = int(rows.due_ns[next_row] - rows.due_ns[last])
+    share = max(0.0, (time_ns - int(rows.due_ns[last])) / span) if span else 0.0
+    values = before + share * (after - before)
     since = {}
-    for column in columns.grippers.tolist():
-        changes = np.flatnonzero(np.diff(rows.targets[: last + 1, column]))
-        if len(changes):
-            since[rows.channels[column]] = last - int(changes[-1])
+    for column, name in enumerate(rows.channels):
+        if name.endswith("/orientation.x"):
+            turn = slice(column, column + 4)
+            values[turn] = slerp(before[turn], after[turn], share)
+        elif name.endswith("/gripper"):
+            values[column] = before[column]
+            changes = np.flatnonzero(np.diff(rows.targets[: last + 1, column]))
+            if len(changes):
+                since[name] = last - int(changes[-1])
     return Asked(dict(zip(rows.channels, values.tolist(), strict=True)), since)
 
 

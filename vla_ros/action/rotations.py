@@ -200,15 +200,11 @@ def matrix_to_quaternion(matrices: ArrayLike) -> FloatArray:
         row = max(range(4), key=lambda index: rows[index][index])
         length = math.hypot(*rows[row])
         return np.array(rows[row]) / (math.copysign(length, rows[row][3]) if rows[row][3] else length)
-    best = np.array([rows[index][index] for index in range(4)]).argmax(axis=0)
-    alike = int(best.flat[0]) if best.size else 0
-    if (best == alike).all():
-        q = np.stack(rows[alike], axis=-1)
-    else:
-        outer = np.moveaxis(np.array(rows), (0, 1), (-2, -1))
-        q = np.take_along_axis(outer, best[..., None, None], axis=-2)[..., 0, :]
-    q /= _length(q)[..., None]
-    return np.where(q[..., 3:] < 0, -q, q)
+    outer = np.array(rows).reshape(4, 4, -1)
+    best = outer[range(4), range(4)].argmax(axis=0)
+    q = outer[best, :, range(outer.shape[2])]
+    q /= np.copysign(_length(q), q[:, 3])[:, None]
+    return np.asarray(q.reshape(*R.shape[:-2], 4))
 
 
 def quaternion_to_matrix(quaternions: ArrayLike) -> FloatArray:
