@@ -53,9 +53,8 @@ def test_widowx_is_prepared_once_and_then_moves(tmp_path: Path) -> None:
 def test_aloha_moves_two_arms_and_two_grippers(tmp_path: Path) -> None:
     with vendor_graph(tmp_path, "aloha") as graph:
         graph.start()
-        graph.follow(0.05, 0.07, lambda: graph.arrived(0.05), 20.0)
         left, right = graph.arms["left"], graph.arms["right"]
-        wait_for(lambda: min(left.reading, right.reading) > 0.0578, 10.0, "the grippers to open")
+        graph.follow(0.05, 0.07, lambda: graph.arrived(0.05) and min(left.reading, right.reading) > 0.0578)
         # Read in metres of a finger, sent in radians.
         for arm in (left, right):
             assert arm.of(JointSingleCommand)[-1].cmd == pytest.approx(1.6214, abs=1e-4)
