@@ -119,9 +119,12 @@ def test_one_lost_frame_is_no_gap() -> None:
     assert shown(window(feed, wanted, 930)) == [10, 17, 24, 30]
 
 
-def test_what_a_faster_camera_pushed_out_is_a_gap_and_not_the_beginning() -> None:
+@pytest.mark.parametrize("before", ["repeat_first", "refuse"])
+def test_what_a_faster_camera_pushed_out_is_a_gap_and_not_the_beginning(
+    before: Literal["repeat_first", "refuse"],
+) -> None:
     """The buffers hold as many frames as rate_hz (30) makes in the window's time; at 100 Hz they forget."""
-    wanted = history(4, 0.2)
+    wanted = history(4, 0.2, before)
     error = refusal(run(wanted, 1000, period=10), wanted, 1020)
     assert error.reason == "history_gap"
     assert "more of them than rate_hz" in str(error)

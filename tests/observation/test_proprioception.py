@@ -117,6 +117,28 @@ def test_the_tool_s_rotation_in_every_form(form: str, q: list[float]) -> None:
     assert found == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("form", "identity", "quarter"),
+    [
+        ("rot6d_columns", [1, 0, 0, 0, 1, 0], [0, 1, 0, -1, 0, 0]),
+        ("rot6d_columns_interleaved", [1, 0, 0, 1, 0, 0], [0, -1, 1, 0, 0, 0]),
+        ("rot6d_rows", [1, 0, 0, 0, 1, 0], [0, -1, 0, 1, 0, 0]),
+        ("axis_angle", [0, 0, 0], [0, 0, math.pi / 2]),
+        ("quaternion_xyzw", [0, 0, 0, 1], [0, 0, math.sqrt(0.5), math.sqrt(0.5)]),
+        ("quaternion_wxyz", [1, 0, 0, 0], [math.sqrt(0.5), 0, 0, math.sqrt(0.5)]),
+        ("euler_xyz", [0, 0, 0], [0, 0, math.pi / 2]),
+        ("euler_ZYX", [0, 0, 0], [math.pi / 2, 0, 0]),
+    ],
+)
+def test_no_turn_and_a_quarter_turn_about_z_by_hand(form: str, identity: list, quarter: list) -> None:
+    """The turn's matrix is [[0, -1, 0], [1, 0, 0], [0, 0, 1]]."""
+    part = {"arm": "arm", "signal": "tcp_rotation", "rotation": form, "size": len(identity)}
+    for angle, expected in ((0.0, identity), (math.pi / 2, quarter)):
+        q = [0, 0, math.sin(angle / 2), math.cos(angle / 2)]
+        found = state_of([part], observation(arm__tcp_pose=[0, 0, 0, *q]))
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
 def test_bridge_s_state_is_turned_from_its_default() -> None:
     """BridgeData V2: R default_rot^T as roll, pitch, yaw about fixed axes.
 
@@ -208,6 +230,48 @@ def test_a_bimanual_state_is_in_the_model_s_order_whatever_is_sent_first(sent: t
     joints_first = [aloha[0], aloha[2], aloha[1], aloha[3]]
     expected = [1, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15, 16, 0.5, 1]
     assert state_of(joints_first, seen, ("left", "right")) == pytest.approx(expected)
+
+
+def test_pi0_s_fourteen_of_an_aloha() -> None:
+    """openpi's mask [1, -1, -1, 1, 1, 1, 1] per arm, and each gripper through its horn."""
+    groups: dict[str, Any] = {}
+    for arm, first in (("left", 0.1), ("right", 1.1)):
+        groups[f"{arm}__joint_position"] = first + np.arange(6) / 10
+        groups[f"{arm}__gripper"] = [0.09]
+    parts = []
+    for arm in ("left", "right"):
+        parts.append({"arm": arm, "signal": "joint_position", "size": 6, "signs": ALOHA_SIGNS})
+        parts.append({"arm": arm, "signal": "gripper", "horn": ALOHA_HORN, "size": 1})
+    opened = (math.pi / 2 - 0.5476) / 1.082
+    expected = [0.1, -0.2, -0.3, 0.4, 0.5, 0.6, opened, 1.1, -1.2, -1.3, 1.4, 1.5, 1.6, opened]
+    assert state_of(parts, observation(**groups), ("left", "right")) == pytest.approx(expected, abs=2e-6)
+
+
+def test_x_vla_s_twenty_of_one_arm_and_of_two() -> None:
+    """Left 0 to 9, right 10 to 19: position, interleaved rot6d, gripper; one arm's right half is zeros."""
+    arms = ("left", "right")
+    parts = [
+        {"arm": arm, **part}
+        for arm in arms
+        for part in (
+            {"signal": "tcp_position", "size": 3},
+            {"signal": "tcp_rotation", "rotation": "rot6d_columns_interleaved", "size": 6},
+            {"signal": "gripper", "gripper": {"unit": "open_fraction"}, "size": 1},
+        )
+    ]
+    q = [0, 0, math.sqrt(0.5), math.sqrt(0.5)]
+    seen = observation(
+        left__tcp_pose=[0.1, 0.2, 0.3, 0, 0, 0, 1],
+        left__gripper=[0.01],
+        right__tcp_pose=[0.4, 0.5, 0.6, *q],
+        right__gripper=[0.09],
+    )
+    left = [0.1, 0.2, 0.3, 1, 0, 0, 1, 0, 0, 0]
+    right = [0.4, 0.5, 0.6, 0, -1, 1, 0, 0, 0, 1]
+    assert state_of(parts, seen, arms) == pytest.approx([*left, *right])
+    assert state_of([*parts[:3], {"signal": "padding", "size": 10}], seen, arms) == pytest.approx(
+        left + [0] * 10
+    )
 
 
 def test_roles_play_the_robot_s_arms_in_order() -> None:
