@@ -13,10 +13,13 @@ from types import TracebackType
 
 import yaml
 from mcap.writer import CompressionType, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+import vla_ros.interfaces
 from vla_ros.recording.topics import RecordedTopic
+
+INTERFACES = Path(vla_ros.interfaces.__file__).parent
 
 # rosbag2's metadata of this version writes QoS policies as numbers, which Humble and Jazzy both read.
 METADATA_VERSION = 8
@@ -25,8 +28,13 @@ INFINITE = {"sec": 9223372036, "nsec": 854775807}
 
 @lru_cache(maxsize=1)
 def typestore() -> Typestore:
-    """The message definitions of ROS 2 Jazzy (Humble's are the same for every type recorded here)."""
-    return get_typestore(Stores.ROS2_JAZZY)
+    """The message definitions of ROS 2 Jazzy (Humble's are the same for every type recorded here), and the
+    vendors' that `vla_ros.interfaces` restates."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for file in sorted(INTERFACES.glob("*/msg/*.msg")):
+        kind = f"{file.parent.parent.name}/msg/{file.stem}"
+        store.register(get_types_from_msg(file.read_text(encoding="utf-8"), kind))
+    return store
 
 
 @lru_cache(maxsize=64)

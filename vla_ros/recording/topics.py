@@ -14,7 +14,12 @@ COMMAND_TOPICS = {
     "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
     "joint_position": "std_msgs/msg/Float64MultiArray",
     "cartesian_pose": "geometry_msgs/msg/PoseStamped",
+    "interbotix": "interbotix_xs_msgs/msg/JointGroupCommand",
+    "piper_joint": "sensor_msgs/msg/JointState",
+    "piper_pose": "piper_msgs/msg/PosCmd",
+    "cobot_magic": "sensor_msgs/msg/JointState",
 }
+INTERBOTIX_GRIPPER = "interbotix_xs_msgs/msg/JointSingleCommand"
 
 ACTION_CHUNK = "/vla/action_chunk"
 COMMAND = "/vla/command"
@@ -69,6 +74,8 @@ def recorded_topics(robot: Robot) -> tuple[RecordedTopic, ...]:
             topics.append(_latched(arm.robot_description, "std_msgs/msg/String"))
         if arm.gripper is not None:
             topics.append(_thinned(arm.gripper.states.topic, "sensor_msgs/msg/JointState", STATE_RATE_HZ))
+            if arm.gripper.interbotix is not None:
+                topics.append(RecordedTopic(arm.gripper.interbotix.topic, INTERBOTIX_GRIPPER))
     for camera in robot.cameras.values():
         raw = camera.transport == "raw"
         kind = "sensor_msgs/msg/Image" if raw else "sensor_msgs/msg/CompressedImage"
