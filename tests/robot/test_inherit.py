@@ -121,6 +121,16 @@ def test_line_of_a_list_is_that_of_the_file_it_now_comes_from(folder: Path) -> N
     assert line.startswith("lab.yaml:5: arms.arm.home: found 6 values")
 
 
+def test_what_the_extended_file_leaves_open_may_be_filled_in(folder: Path) -> None:
+    jerk = "jerk: [3000.0, 3000.0, 3000.0, 3000.0, 4000.0, 4000.0, 4000.0]"
+    todo = FRANKA.replace(jerk, "jerk: [1, 1, 1, 1, 1, 1, 1, TODO]").replace("rate_hz: 1000", "rate_hz: TODO")
+    (folder / "franka.yaml").write_text(todo, encoding="utf-8")
+    text = f"extends: franka.yaml\nname: franka_lab\narms: {{arm: {{limits: {{{jerk}}}}}}}\n"
+    (line,) = refusal(folder, text)
+    at = line_of(todo, "rate_hz: TODO")
+    assert line.startswith(f"franka.yaml:{at}: arms.arm.states.rate_hz: found TODO; expected a number")
+
+
 def test_urdf_path_is_relative_to_the_file_that_says_it(folder: Path) -> None:
     mine = folder / "mine"
     mine.mkdir()

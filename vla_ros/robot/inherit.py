@@ -103,7 +103,6 @@ def _merge(merged: Document, own: Document, below: Plain, above: Plain, path: Ke
     if not isinstance(below, dict) or not isinstance(above, dict):
         for known in [known for known in merged.lines if known[: len(path)] == path]:
             del merged.lines[known]
-            merged.files.pop(known, None)
             merged.written.pop(known, None)
         for known in own.lines:
             if known[: len(path)] == path:
