@@ -143,13 +143,13 @@ def test_a_value_on_the_threshold_changes_nothing(before: bool) -> None:
 
 
 def test_clients_of_one_model_switch_to_opposite_sides() -> None:
-    """X-VLA: its WidowX client commands +1 (open) where the sigmoid is below the threshold, its Google client
-    +1 where it is above. Logits -3 and 3 have sigmoids 0.047 and 0.953."""
+    """X-VLA: its WidowX client commands +1 where the sigmoid is below the threshold, its Google client where it
+    is above. Which side is open is declared. Logits -3 and 3 have sigmoids 0.047 and 0.953."""
     logits = [-3.0, 3.0]
-    widowx = rule(0.5, unit="logit", open_is=-1)
-    google = rule(0.5, unit="logit", open_is=1)
-    assert gripper_is_open(logits, widowx).tolist() == [True, False]
-    assert gripper_is_open(logits, google).tolist() == [False, True]
+    below = rule(0.5, unit="logit", open_is=-1)
+    above = rule(0.5, unit="logit", open_is=1)
+    assert gripper_is_open(logits, below).tolist() == [True, False]
+    assert gripper_is_open(logits, above).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("threshold", [0.25, 0.95])
