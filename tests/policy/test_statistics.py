@@ -374,6 +374,7 @@ def test_decoding_undoes_encoding(
             "not a safetensors file",
         ),
         (b"", {"format": "lerobot", "file": "a.jsonl"}, "not lines of an episode's 'stats'"),
+        (b'{"stats": [true]}', {"format": "lerobot", "file": "a.jsonl"}, "an episode's stats have no names"),
         (b'{"stats": {"here": {}}}', {"format": "lerobot", "file": "a.jsonl"}, "KeyError: 'min'"),
         (
             b'{"stats": {"here": {"min": [0], "max": [1], "mean": [0], "std": [1], "count": [0]}}}',

@@ -94,6 +94,8 @@ def read_episodes(file: Path) -> dict[str, Any]:
     try:
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
         episodes = [line["stats"] for line in lines]
+        if not all(isinstance(each, dict) for each in episodes):
+            raise ValueError("an episode's stats have no names")
         features = sorted(set.intersection(*(set(each) for each in episodes)))
         return {feature: _aggregate([each[feature] for each in episodes]) for feature in features}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
