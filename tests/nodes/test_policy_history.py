@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trajectory_msgs.msg import JointTrajectory
 
 from tests.declared_bundle import HISTORY, fields_with, images_with, write_declared_bundle
 from tests.nodes.policy_graph import PolicyGraph, stamp_ns
@@ -78,5 +79,34 @@ def test_only_a_policy_that_says_so_is_shown_its_own_last_prediction(
         later = from_message(graph.chunks[-1], CHANNELS)
         apart = np.abs(later.targets[:, :3] - first.targets[:, :3]).max()
         assert (apart > 5e-3) == moved, apart
+    finally:
+        graph.end()
+
+
+def test_a_history_begins_anew_when_the_clock_was_set_back(
+    ros_domain: int, start_process: Starter, tmp_path: Path
+) -> None:
+    """Else the episode would lie in the future, and the policy would wait for it for ten seconds."""
+    fields = fields_with(history={**HISTORY, "before": "refuse"})
+    fields["inputs"]["state"] = fields["inputs"]["state"][:1]
+    folder = write_declared_bundle(tmp_path / "tiny", fields, 0.0, 0.6).directory
+    clock = {"ahead": 0}
+
+    def age_of(message: JointTrajectory) -> int:
+        return time.time_ns() + clock["ahead"] - stamp_ns(message)
+
+    graph = PolicyGraph(load_robot(ROBOT_FILE), clock_ns=lambda: time.time_ns() + clock["ahead"])
+    try:
+        arguments = parameters(folder, prompt="lift it")
+        process = start_process.node("policy_node", *arguments, "-p", "use_sim_time:=true")
+        process.wait_for_text(READY, 60)
+        graph.trigger("start")
+        graph.wait_for_chunk()
+        for step in (-10, 20, -20):
+            clock["ahead"] += step * 1_000_000_000
+            begin = time.monotonic()
+            wait_for(lambda: abs(age_of(graph.wait_for_chunk())) < 2_000_000_000, 20)
+            assert time.monotonic() - begin < 8
+        assert process.returncode is None
     finally:
         graph.end()

@@ -302,6 +302,8 @@ class PolicyNode(ManagedNode):
             try:
                 self._inputs.fresh.clear()
                 after_ns = trigger.observe_after_ns(pace, self._now_ns())
+                # Else an episode would begin in the future after the clock was set back.
+                since_ns = min(since_ns, self._now_ns())
                 begin = time.perf_counter()
                 seen = self._inputs.observe(prompt, self._kinematics, last_ns, after_ns, since_ns)
                 if seen is None:
