@@ -143,8 +143,8 @@ def test_a_value_on_the_threshold_changes_nothing(before: bool) -> None:
 
 
 def test_clients_of_one_model_switch_to_opposite_sides() -> None:
-    """X-VLA: its WidowX client commands +1 where the sigmoid is below the threshold, its Google client where it
-    is above. Which side is open is declared. Logits -3 and 3 have sigmoids 0.047 and 0.953."""
+    """X-VLA: its WidowX client commands +1 where the sigmoid is below the threshold, its Google client where
+    it is above. Which side is open is declared. Logits -3 and 3 have sigmoids 0.047 and 0.953."""
     logits = [-3.0, 3.0]
     below = rule(0.5, unit="logit", open_is=-1)
     above = rule(0.5, unit="logit", open_is=1)
