@@ -82,18 +82,19 @@ def test_openvla_oft_clips_its_state(tmp_path: Path) -> None:
     near(normalise(x, scaling), np.clip(2 * (x - s["q01"]) / (s["q99"] - s["q01"] + 1e-8) - 1, -1, 1))
 
 
-@pytest.mark.parametrize("below", [-1, 0])
-def test_starvla_decides_the_gripper_before_it_scales(tmp_path: Path, below: int) -> None:
-    """unnormalize_actions of its Franka (-1) and LIBERO (0) examples, on min and max."""
+@pytest.mark.parametrize(("kind", "below"), [("q01_q99", 0), ("min_max", -1), ("min_max", 0)])
+def test_starvla_decides_the_gripper_before_it_scales(tmp_path: Path, kind: str, below: int) -> None:
+    """unnormalize_actions of starVLA/model/tools.py (quantiles, 0), its Franka (-1) and LIBERO examples."""
     entry = statistics(7) | {"mask": [True] * 7}
     content = {"here": {"action": entry, "state": statistics(7)}}
-    scaling = read(tmp_path, content, 7, kind="min_max", clip=1.0, binary={"columns": [6], "below": below})
+    scaling = read(tmp_path, content, 7, kind=kind, clip=1.0, binary={"columns": [6], "below": below})
     s = arrays(entry)
     v = RNG.uniform(-2, 2, (60, 7))
     v[:3, 6] = 0.5, np.nextafter(0.5, 0), 5.0
     clipped = np.clip(v, -1, 1)
     clipped[:, 6] = np.where(clipped[:, 6] < 0.5, below, 1)
-    near(denormalise(v, scaling), 0.5 * (clipped + 1) * (s["max"] - s["min"]) + s["min"])
+    low, high = (s["q01"], s["q99"]) if kind == "q01_q99" else (s["min"], s["max"])
+    near(denormalise(v, scaling), 0.5 * (clipped + 1) * (high - low) + low)
     assert read(tmp_path, content, 7, "proprio", kind="min_max").width == 7
 
 

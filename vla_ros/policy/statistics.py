@@ -8,10 +8,10 @@ OpenVLA   decodes 0.5 (v + 1) (q99 - q01) + q01 where `mask`: prismatic/extern/h
           q01_q99, clip false for the action, constant zero. OpenVLA-OFT's 1e-8 stands in both directions
           (epsilon), and its state is clipped to 1: experiments/robot/openvla_utils.py, normalize_proprio.
 RoboVLMs  decodes as OpenVLA: eval/simpler/model_wrapper.py.
-StarVLA   examples decode min_max clipped to 1, column 6 decided at 0.5 first (`binary`):
-          examples/realRobots/Franka/eval_files/inference_single_example.py, below -1;
-          examples/modelExtensions/Gemma4/eval_libero_local.py, below 0. States as in GR00T N1.5, clipped to
-          2.2 for quantiles: starVLA/dataloader/gr00t_lerobot/transform/state_action.py, Normalizer.
+StarVLA   decodes q01_q99 clipped to 1, column 6 decided at 0.5 first (`binary`, below 0):
+          starVLA/model/tools.py, unnormalize_actions; its examples min_max, below 0 or -1:
+          examples/realRobots/Franka/eval_files/inference_single_example.py. States as in GR00T N1.5, clipped
+          to 2.2 for quantiles: starVLA/dataloader/gr00t_lerobot/transform/state_action.py, Normalizer.
 openpi    (x - q01) / (q99 - q01 + 1e-6) * 2 - 1 or (x - mean) / (std + 1e-6), and the inverse of the same:
           src/openpi/transforms.py, Normalize and Unnormalize. epsilon 1e-6, clip false; constant minus_one
           for quantiles, zero for mean_std.
@@ -19,9 +19,10 @@ LeRobot   2 (x - min) / (max - min) - 1 and the same on quantiles, (x - mean) / 
           v std + mean: src/lerobot/processor/normalize_processor.py. clip false; epsilon 1e-8 for the state
           with mean_std; constant minus_one, or zero for mean_std.
 GR00T     N1.7: min_max or q01_q99, clipped in both directions, an entry whose ends are close (as in
-          numpy's isclose) shown as 0, mean_std for some groups: gr00t/data/utils.py and
-          gr00t/data/state_action/state_action_processor.py. Relative actions have a row per step. N1.5 clips
-          quantiles to 1, and only while encoding: gr00t/data/transform/state_action.py, Normalizer.
+          numpy's isclose) shown as 0; mean_std for some groups, with one that never varied the same:
+          gr00t/data/utils.py and gr00t/data/state_action/state_action_processor.py. Relative actions have a
+          row per step. N1.5 clips quantiles to 1, and only while encoding; constant zero with min_max, same
+          with the others: gr00t/data/transform/state_action.py, Normalizer.
 
 An entry that never varied is where this differs from openpi and LeRobot: off its one value, they divide by
 their epsilon and show the network numbers of a million; here it is shown as it was in training.
