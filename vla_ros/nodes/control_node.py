@@ -36,7 +36,6 @@ from vla_ros.nodes.lifecycle import (
     ManagedNode,
     declare,
     run,
-    same_name_nodes,
     trigger_service,
     wait_until_alone,
 )
@@ -49,6 +48,7 @@ from vla_ros.nodes.realtime import (
     real_time_thread,
     steady_process,
 )
+from vla_ros.nodes.start_checks import Preparation, require_drivers, rivals
 from vla_ros.nodes.transport import polled_subscription, take_latest, timed_subscription
 from vla_ros.nodes.watchdogs import Watchdogs
 from vla_ros.resources import robot_config
@@ -65,8 +65,6 @@ NS = 1_000_000_000
 SETTLE_S, PATIENCE_S = 1.5, 5.0
 # A description whose publisher is known already arrives within this.
 DESCRIPTION_S = 3.0
-# So long is waited for a driver that subscribes to the commands, before a start is refused.
-DRIVER_S = 1.0
 ANSWER_S, REST_S = 1.0, 5.0
 
 
@@ -102,8 +100,6 @@ class ControlNode(ManagedNode):
         self._release: list[Callable[[], object]] = []
         self._log = HandedLog(self.get_logger())
         self._estopped = ""
-        # Arms whose drivers have taken their first steps.
-        self._prepared: set[str] = set()
         # From now on: a press that comes while the node is being configured counts as soon as it commands.
         self._estop = EmergencyStop(self)
 
@@ -121,8 +117,8 @@ class ControlNode(ManagedNode):
         drivers = {name: driver_for(arm) for name, arm in robot.arms.items()}
         topics = [driver.topic for driver in drivers.values()]
         topics += [gripper.interbotix.topic for gripper in _grippers(robot.arms) if gripper.interbotix]
-        self._command_topics = [self.resolve_topic_name(topic) for topic in topics]
-        self._prepared.clear()
+        command_topics = [self.resolve_topic_name(topic) for topic in topics]
+        self._rivals = partial(rivals, self, command_topics)
         wait_until_alone(self, self._rivals, SETTLE_S, PATIENCE_S)
         self._diagnostics = DiagnosticsPublisher(self, self._refresh)
         for name, arm in robot.arms.items():
@@ -142,6 +138,7 @@ class ControlNode(ManagedNode):
         if self._estopped:
             # Only a reset releases it, and configuring anew is none.
             self._estop.press(self._estopped)
+        self._preparation = Preparation(self._arms)
         self._report = CommandReport(self, self._diagnostics, self._log)
         self._watchdogs = Watchdogs(self, self._arms, self._period_ns, self._log, self._diagnostics)
         chunks = timed_subscription(self, JointTrajectory, "vla/action_chunk", 10, self._on_chunk)
@@ -208,16 +205,6 @@ class ControlNode(ManagedNode):
         except ValueError as error:
             raise VlaRosError(f"parameter {error}") from error
 
-    def _rivals(self) -> list[str]:
-        """Everything in the graph that would fight over the robot."""
-        found = same_name_nodes(self)
-        mine = (self.get_name(), self.get_namespace())
-        for topic in self._command_topics:
-            for info in self.get_publishers_info_by_topic(topic):
-                if (info.node_name, info.node_namespace) != mine:
-                    found.append(f"{info.node_namespace.rstrip('/')}/{info.node_name} publishes {topic}")
-        return found
-
     def _description(self, subscription: Any) -> str | None:
         """The URDF on the arm's robot_description topic, None where nobody publishes it."""
         if subscription is None:
@@ -235,11 +222,12 @@ class ControlNode(ManagedNode):
         if self._thread is None or not self._thread.is_alive():
             raise VlaRosError(f"control_node is not active: activate it before ~/{what}")
         if what in ("start", "home"):
-            rivals = self._rivals()
-            if rivals:
-                raise VlaRosError(f"cannot {what}: {'; '.join(rivals)}. Stop it first")
-            self._require_drivers(what)
-            self._prepare(what)
+            others = self._rivals()
+            if others:
+                raise VlaRosError(f"cannot {what}: {'; '.join(others)}. Stop it first")
+            require_drivers(self._watchdogs, what)
+            if what in TRANSITIONS[self._supervisor.mode]:  # or it is refused
+                self._preparation.take(what)
         request = _Request(what)
         self._requests.append(request)
         if not request.done.wait(ANSWER_S):
@@ -253,27 +241,6 @@ class ControlNode(ManagedNode):
             while self._supervisor.mode == STOPPING and time.monotonic() < deadline:
                 time.sleep(0.005)
         return request.answer
-
-    def _require_drivers(self, what: str) -> None:
-        deadline = time.monotonic() + DRIVER_S
-        while missing := self._watchdogs.missing_drivers():
-            if time.monotonic() > deadline:
-                raise VlaRosError(
-                    f"cannot {what}: {missing}. Is the robot's driver running, and its controller active?"
-                )
-            time.sleep(0.02)
-
-    def _prepare(self, what: str) -> None:
-        """What drivers need before their first command: once after configuring, and after one was gone."""
-        if what not in TRANSITIONS[self._supervisor.mode]:
-            return  # and is refused
-        for name, arm in self._arms.items():
-            unknown = arm.unknown_gripper()
-            if unknown:
-                raise VlaRosError(f"cannot {what}: {unknown}")
-            if name not in self._prepared:
-                arm.prepare()
-                self._prepared.add(name)
 
     def _on_chunk(self, cdr: bytes, sent_ns: int | None) -> None:
         if sent_ns is not None:
@@ -294,10 +261,10 @@ class ControlNode(ManagedNode):
         hold_reason, estop_reason = self._supervisor.hold_reason, self._supervisor.estop_reason
         level = {ESTOP: ERROR}.get(mode, WARN if hold_reason else OK)
         text = ": ".join(each for each in (mode, estop_reason or hold_reason) if each)
-        rivals = self._rivals()
-        if rivals:
-            level, text = ERROR, f"{mode}; {'; '.join(rivals)}"
-            self.get_logger().error(f"{'; '.join(rivals)}: stop it", throttle_duration_sec=10.0)
+        others = self._rivals()
+        if others:
+            level, text = ERROR, f"{mode}; {'; '.join(others)}"
+            self.get_logger().error(f"{'; '.join(others)}: stop it", throttle_duration_sec=10.0)
         self._diagnostics.state(level, text)
         self._diagnostics.value("source", self._supervisor.source)
         self._diagnostics.value("hold_reason", hold_reason)
@@ -371,7 +338,7 @@ class ControlNode(ManagedNode):
             supervisor.lose("policy_gone", self._watchdogs.policy_gone.popleft(), now_ns)
         if self._watchdogs.no_driver:
             supervisor.lose("driver_gone", self._watchdogs.no_driver, now_ns)
-            self._prepared.clear()
+            self._preparation.forget()
         measured = {name: arm.measured for name, arm in self._arms.items() if arm.measured is not None}
         commands = supervisor.tick(now_ns, measured, steady_ns)
         if commands and time.monotonic_ns() - steady_ns > self._period_ns:
