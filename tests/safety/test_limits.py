@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vla_ros.robot.config import Box, JointLimits
+from vla_ros.robot.config import JointLimits
 from vla_ros.robot.spline import coefficients, state
-from vla_ros.safety.limits import JointLimiter, into_box, outside_box
+from vla_ros.safety.limits import JointLimiter
 from vla_ros.types import FloatArray, Motion
 
 DT = 0.01
@@ -91,6 +91,20 @@ value = st.one_of(st.floats(-4, 4), st.sampled_from([-1e9, 1e9, 2.0, -1.0, 0.0])
 
 
 @settings(max_examples=40, deadline=None)
+# One joint comes to rest sooner than the others by less than rounding.
+@example(
+    [
+        (1, 0.0, 0.0, 0.0, 0.0),
+        (45, 0.0, -3.8535912796270413, 0.0, 0.0),
+        (45, 0.0, -3.1453876921696775, 0.0, -2.5157984616811877),
+        (58, 0.0, 0.0, 0.0, 0.0),
+        (8, 0.0, -1000000000.0, 0.0, 0.0),
+        (58, 0.0, -0.625, 0.0, -0.75),
+        (25, 0.0, 0.0, 0.0, 0.0),
+        (23, 1.0, -1.0, 0.0, 0.0),
+        (17, 0.0, 0.0, 0.0, 0.0),
+    ]
+)
 @given(st.lists(st.tuples(st.integers(1, 60), value, value, value, value), min_size=1, max_size=12))
 def test_no_run_of_targets_and_target_velocities_breaks_a_limit(segments) -> None:
     targets, velocities = [], []
@@ -323,10 +337,3 @@ def test_half_way_to_braking_keeps_the_limits() -> None:
             made.commit(made.slower(made.plan(target, np.zeros(3)), float(rng.uniform(0.0, 1.0))))
             points.append(made.q)
     assert_within(np.array(points))
-
-
-def test_box() -> None:
-    box = Box(min=(0.1, -0.2, 0.0), max=(0.5, 0.2, 0.4))
-    assert into_box(np.array([0.9, 0.0, -1.0]), box).tolist() == [0.5, 0.0, 0.0]
-    assert outside_box(np.array([0.3, 0.0, 0.1]), box) == 0.0
-    assert outside_box(np.array([0.5, 0.0, -0.3]), box) == pytest.approx(0.3)

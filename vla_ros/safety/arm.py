@@ -15,8 +15,9 @@ from vla_ros.action.rotations import quaternion_to_matrix
 from vla_ros.errors import KinematicsError
 from vla_ros.robot.config import Arm, Control, Safety
 from vla_ros.robot.drivers import driver_class
-from vla_ros.safety.limits import JointLimiter, Step, into_box, outside_box
+from vla_ros.safety.limits import JointLimiter, Step
 from vla_ros.safety.tool import ToolKinematics, ToolLimiter
+from vla_ros.safety.workspace import Workspace, into_box
 from vla_ros.types import FloatArray, Motion
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class ArmFollower:
         self._kinematics = kinematics
         self._limiter = JointLimiter(arm.limits, period_s)
         self._tool = ToolLimiter(safety, kinematics, self._limiter)
+        self._workspace = Workspace(safety.workspace, kinematics)
         self._home = np.array(arm.home, dtype=np.float64)
         driver = driver_class(arm)
         self._goes_on = driver.goes_on
@@ -188,8 +190,8 @@ class ArmFollower:
         if self._settling:
             return self.propose_hold()
         limited = np.minimum(np.maximum(target, self._limiter.lower), self._limiter.upper)
-        pose = self._kinematics.forward(limited)
-        if outside_box(pose[:3, 3], self._safety.workspace) > 0.0:
+        if self._workspace.outside(limited) > 0.0:
+            pose = self._kinematics.forward(limited)
             pose[:3, 3] = into_box(pose[:3, 3], self._safety.workspace)
             words = ["workspace"] if np.array_equal(limited, target) else ["position", "workspace"]
             return self._towards_tool(pose, words)
@@ -253,11 +255,8 @@ class ArmFollower:
 
     def _leaves_box(self, place: FloatArray) -> bool:
         """Whether the tool would come to rest outside the box, and further out than it is."""
-        box = self._safety.workspace
-        rests = outside_box(self._kinematics.forward(place)[:3, 3], box)
-        if rests <= BOX_TOLERANCE:
-            return False
-        return rests > outside_box(self._kinematics.forward(self._limiter.q)[:3, 3], box)
+        rests = self._workspace.outside(place)
+        return rests > BOX_TOLERANCE and rests > self._workspace.outside(self._limiter.q)
 
     def _unusable(self, words: list[str]) -> Proposal:
         self._wanted = None

@@ -60,12 +60,17 @@ class Clearance:
         return words
 
     def _keeps(self, rule: Rule, now: Mapping[str, FloatArray], ways: Mapping[str, FloatArray]) -> bool:
-        way = _together([ways[name] for name in rule.arms])
         seen = self._seen.get(id(rule))
-        if seen is not None and (np.abs(way - seen[0]) @ rule.reach).max() < seen[1] - rule.distance:
-            # Too far, when it was looked at last, for links to have come so near since.
-            return True
-        # Each joint brakes without turning round, so this is how far links can have come at most.
+        if seen is not None:
+            # Each joint brakes without turning round, so it is nowhere further than at one of the ends.
+            begin = np.concatenate([ways[name][0] for name in rule.arms])
+            end = np.concatenate([ways[name][-1] for name in rule.arms])
+            furthest = np.maximum(np.abs(begin - seen[0]), np.abs(end - seen[0]))
+            if furthest @ rule.reach < seen[1] - rule.distance:
+                # Too far, when it was looked at last, for links to have come so near since.
+                return True
+        way = _together([ways[name] for name in rule.arms])
+        # This is how far links can have come at most.
         travel = np.abs(way - way[0]) @ rule.reach
         least = rule.distance
         row = 0

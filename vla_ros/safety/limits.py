@@ -1,4 +1,4 @@
-"""Joint limits per tick, and the workspace: what makes any target safe to send.
+"""Joint limits per tick: what makes any target safe to send.
 
 A limiter chooses one *control point* per tick. Their finite differences keep the position, velocity and
 acceleration limits exactly, whatever is asked for: a tick's velocity is chosen from the interval that
@@ -17,13 +17,12 @@ and lag one period behind the newest control point c[m+1].
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from vla_ros.robot.config import Box, JointLimits
+from vla_ros.robot.config import JointLimits
 from vla_ros.safety.beat import Beat
 from vla_ros.safety.stop import braked, braking_speed, deceleration, ticks_to_rest
 from vla_ros.types import FloatArray, Motion
@@ -88,6 +87,7 @@ class JointLimiter:
         self._beat = Beat(round(period_s * 1e9))
         self._zeros = np.zeros(len(position))
         self._scale = 1.0
+        self._fastest, self._slowest = self.velocity, -self.velocity
         self._braking: _Braking | None = None
         self.reset(self._zeros)
 
@@ -120,6 +120,7 @@ class JointLimiter:
                 f"the share of the velocity limits shrinks from {self._scale} to {share} in motion"
             )
         self._scale = share
+        self._fastest, self._slowest = self.velocity * share, self.velocity * -share
 
     def tick(self, now_ns: int) -> int:
         """Begin a tick at `now_ns`, ROS clock, before planning; returns how many ticks were missed since the
@@ -145,8 +146,7 @@ class JointLimiter:
         if not np.isfinite(target + target_velocity).all():
             raise ValueError("a joint target is not a number")
         period = self.period_s
-        fastest = self.velocity * self._scale
-        feedforward = np.minimum(np.maximum(target_velocity, -fastest), fastest)
+        feedforward = np.minimum(np.maximum(target_velocity, self._slowest), self._fastest)
         goal = np.minimum(np.maximum(target, self.lower), self.upper)
         behind = goal - self.q
         behind -= feedforward * period
@@ -162,7 +162,7 @@ class JointLimiter:
         if np.abs(goal - target).max() > NOTICEABLE:
             limits.append("position")
         if np.abs(wanted - v).max() > noticeable:
-            possible = np.minimum(np.maximum(wanted, -fastest), fastest)
+            possible = np.minimum(np.maximum(wanted, self._slowest), self._fastest)
             if np.abs(wanted - possible).max() > noticeable:
                 limits.append("velocity")
             if np.abs(possible - v).max() > noticeable:
@@ -249,7 +249,8 @@ class JointLimiter:
             gone = braked(speed, slowing, np.arange(ticks + 1.0)[:, None], self.period_s)
             way = q + np.copysign(gone, v)
             for tick in np.floor(speed[sooner] / slowing[sooner] + 1e-9).tolist():
-                bends |= {int(tick) - 1, int(tick), int(tick) + 1}
+                # Hardly sooner, it has no bend after all rest.
+                bends |= {int(tick) - 1, int(tick), min(int(tick) + 1, ticks)}
         # Rounding must not cross a limit; a joint that is outside may come back slowly.
         way = np.minimum(np.maximum(way, np.minimum(self.lower, q)), np.maximum(self.upper, q))
         self._braking = _Braking(q, v, slowing, ticks, together, sorted(bends), way)
@@ -257,9 +258,8 @@ class JointLimiter:
 
     def _interval(self, up: FloatArray, down: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Velocities allowed in this tick, [J] each, where position limits allow `up` and `down`."""
-        fastest = self.velocity * self._scale
-        low = np.maximum(np.maximum(self.v - self.change, -fastest), -down)
-        high = np.minimum(np.minimum(self.v + self.change, fastest), up)
+        low = np.maximum(np.maximum(self.v - self.change, self._slowest), -down)
+        high = np.minimum(np.minimum(self.v + self.change, self._fastest), up)
         # Equal where a joint brakes with all it has, but for rounding.
         return np.minimum(low, high), high
 
@@ -276,15 +276,3 @@ def _course(ticks: int) -> FloatArray:
     """How far a joint has come after k = 0 .. ticks of braking at v, shares of v dt, [ticks + 1, 1]."""
     k = np.arange(ticks + 1.0)[:, None]
     return k - k * (k + 1.0) / (2.0 * max(ticks, 1))
-
-
-def into_box(position: FloatArray, box: Box) -> FloatArray:
-    """The point of the box nearest to `position` [3], m."""
-    sides = zip(position.tolist(), box.min, box.max, strict=True)
-    return np.array([min(max(place, low), high) for place, low, high in sides])
-
-
-def outside_box(position: FloatArray, box: Box) -> float:
-    """How far `position` [3] lies outside the box, m; 0 inside."""
-    sides = zip(position.tolist(), box.min, box.max, strict=True)
-    return math.hypot(*(max(low - place, 0.0, place - high) for place, low, high in sides))
