@@ -273,7 +273,7 @@ def statistics(fields: dict[str, Any]) -> dict[str, Any]:
         "q99": [0.7, 0.4, 0.7, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.08],
         "mask": [True] * 10,
     }
-    return {fields["normalisation"]["action"]["key"]: {"action": action, "proprio": proprio}}
+    return {fields["normalisation"]["proprio"]["key"]: {"action": action, "proprio": proprio}}
 
 
 def bundle_files(

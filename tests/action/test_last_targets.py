@@ -89,8 +89,8 @@ def test_orientations_turn_and_grippers_wait() -> None:
 
 @pytest.mark.parametrize(("period_ms", "rows"), [(500, 5), (200, 5), (40, 5)])
 def test_deltas_go_on_at_their_own_speed_however_often_is_inferred(period_ms: int, rows: int) -> None:
-    """1 cm every 100 ms, inferred anew every 500 ms or 40 ms, on an arm that stays 3 cm behind: the target
-    moves by 10 cm/s. Composed on the chunk before's first row instead, at 40 ms it would run off at 25 cm/s."""
+    """1 cm every 100 ms, inferred every 500 ms or 40 ms, on an arm that stays 3 cm behind: the target moves
+    by 10 cm/s. Composed on the first row of the chunk before, at 40 ms it would run off at 25 cm/s."""
     described = manifest(pose_parts("world_delta", "world_delta", "axis_angle", 3), rows)
     last, targets = LastTargets(described.outputs), []
     for stamp_ms in range(0, 2000, period_ms):

@@ -13,6 +13,8 @@ from vla_ros.types import FloatArray
 
 # Commands may ask for a little more than there is, and sensors overshoot: this part of a range.
 MARGIN = 0.1
+# The robot's limits may be set lower than those it was taught with: this part of their range.
+VELOCITY_MARGIN = 1.0
 # A tool may have been anywhere in another laboratory: this part of the workspace's size.
 TOOL_MARGIN = 1.0
 
@@ -62,7 +64,7 @@ def possible_action(part: ActionSlice, arm: Arm, safety: Safety) -> tuple[FloatA
     """
     unit, margin = "", MARGIN
     if part.signal == "joint_velocity":
-        unit = "rad/s"
+        unit, margin = "rad/s", VELOCITY_MARGIN
         high = np.array(arm.limits.velocity, dtype=np.float64)
         low = -high
     elif part.signal == "joint_position":
