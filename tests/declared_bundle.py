@@ -71,9 +71,10 @@ def write_declared_bundle(
         _tensor("pixels", np.array([-3, -2], np.int64)),
     ]
     goal = helper.make_tensor_value_info("goal", TensorProto.FLOAT, shape)
-    files = bundle_files({**fields, "inputs": manifest_fields()["inputs"]})
+    plain = manifest_fields()
+    files = bundle_files({**fields, **{key: plain[key] for key in ("inputs", "normalisation")}})
     files["prefix.onnx"] = _model(nodes, inputs, [goal], initialisers)
-    numbers = statistics(fields)
+    numbers = statistics(plain)
     state = sum(part["size"] for part in fields["inputs"]["state"])
     numbers["tiny"]["proprio"] = {"q01": [low] * state, "q99": [high] * state, "mask": [True] * state}
     files["dataset_statistics.json"] = json.dumps(numbers).encode()

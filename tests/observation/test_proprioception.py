@@ -350,6 +350,8 @@ def test_what_is_not_commanded_stays_as_measured() -> None:
     assert state["left/tcp_pose"].tolist() == [9] * 7
     assert state["right/joint_position"].tolist() == [9] * 6
     assert MEASURED.state["left/gripper"].tolist() == [9]
+    seven = Observation({}, {"left/joint_position": np.full(7, 9.0)}, "", {}, 10**18)
+    assert with_predicted_state(seven, chunk()).state["left/joint_position"].tolist() == [9] * 7
 
 
 def test_before_the_first_row_is_due_the_measured_state_is_shown() -> None:
