@@ -191,3 +191,11 @@ def test_a_wrong_manifest_is_not_left_behind(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="embodiment"):
         write_bundle(tmp_path / "out", fields, bundle_files(fields))
     assert not (tmp_path / "out" / "policy.yaml").exists()
+
+
+def test_padding_columns_need_no_statistics(tmp_path: Path) -> None:
+    fields = manifest_fields()
+    fields["outputs"]["action"].append({"signal": "padding", "size": 3})
+    loaded = write_tiny_bundle(tmp_path, **fields)
+    assert loaded.action.width == 13
+    assert loaded.action.mask.tolist() == [True] * 9 + [False] * 4
