@@ -21,7 +21,7 @@ from vla_ros.types import ActionChunk, FloatArray
 
 # How often chunks are of each kind: see `_joint_rows` (0 to 3) and `_tool_rows` (4 to 6); in 7 links collide.
 KINDS = (0.12, 0.10, 0.03, 0.20, 0.14, 0.03, 0.20, 0.18)
-# So many poses in which links collide are looked for around home, out of so many.
+# So many poses in which links collide are looked for, out of so many around home.
 COLLISIONS, LOOKED_AT = 8, 1500
 NOT_NUMBERS = (np.nan, np.inf, -np.inf, 1e300)
 
@@ -214,17 +214,19 @@ class Enemy:
 
 @cache
 def _collisions(file: Path) -> list[dict[str, FloatArray]]:
-    """Poses near home with the tools inside the workspace and links in one another or in a forbidden box."""
+    """Poses with the tools inside the workspace and links in one another or in a forbidden box."""
     return list(islice(_colliding(Robot(file, "newest"), np.random.default_rng(0)), COLLISIONS))
 
 
 def _colliding(robot: Robot, rng: np.random.Generator) -> Iterator[dict[str, FloatArray]]:
     box = robot.config.safety.workspace
-    for _ in range(LOOKED_AT):
+    # Around home, and, where that is too far from everything, anywhere.
+    for look in range(5 * LOOKED_AT if robot.geometry.rules else 0):
         q = {}
         for name, home in robot.q.items():
             low, high = np.array(robot.config.arms[name].limits.position).T
-            q[name] = np.clip(home + rng.normal(0, 0.6, len(home)), low, high)
+            near = np.clip(home + rng.normal(0, 0.6, len(home)), low, high)
+            q[name] = near if look < LOOKED_AT else rng.uniform(low, high)
         tools = [robot.kinematics[name].forward(joints)[:3, 3] for name, joints in q.items()]
         if all(np.all((tool > box.min) & (tool < box.max)) for tool in tools) and any(
             robot.geometry.distance(rule, np.concatenate([q[name] for name in rule.arms])) < 0

@@ -65,6 +65,10 @@ class Robot:
         self.steady_ns = 5_000 * MS
         self._row_ns = self.steady_ns
         self.q = {name: np.array(arm.home) for name, arm in self.config.arms.items()}
+        self._widths: dict[str, float | None] = {
+            name: None if arm.gripper is None else arm.gripper.width[0]
+            for name, arm in self.config.arms.items()
+        }
         self.states = self.obeys = self.running = True
         self.shown: dict[str, FloatArray] = {}
         self.missed = 0
@@ -110,7 +114,7 @@ class Robot:
         if self.states:
             self._stamp_ns = self.now_ns
         measured = {
-            name: Measured(q + self.shown.get(name, np.zeros(len(q))), self._stamp_ns)
+            name: Measured(q + self.shown.get(name, np.zeros(len(q))), self._stamp_ns, self._widths[name])
             for name, q in self.q.items()
         }
         self.shown = {}
@@ -157,6 +161,8 @@ class Robot:
         stream.q.append(command.sent)
         stream.gripper.append(np.nan if command.gripper is None else command.gripper)
         self._desired[name] = command.sent
+        if command.gripper is not None:
+            self._widths[name] = command.gripper
         motion = command.motion
         if not all(np.isfinite(part).all() for part in (motion.q, motion.v, motion.a, motion.after_s)):
             self.complaints.append(f"{name}: a number in a command is not finite")

@@ -138,17 +138,16 @@ _WX250S = exponentials(
     ],
 )
 # piper_sdk 0.6.2, kinematics/piper_fk.py, with dh_is_offset; the finger tips are 0.1358 m from the flange.
-_PIPER = craig(
-    [
-        (0.0, 0.123, 0.0, 0.0),
-        (0.0, 0.0, -_H, math.radians(-172.22)),
-        (0.28503, 0.0, 0.0, math.radians(-102.78)),
-        (-0.02198, 0.25075, _H, 0.0),
-        (0.0, 0.0, -_H, 0.0),
-        (0.0, 0.091, _H, 0.0),
-    ],
-    _shift(z=0.1358),
-)
+_PIPER_ROWS = [
+    (0.0, 0.123, 0.0, 0.0),
+    (0.0, 0.0, -_H, math.radians(-172.22)),
+    (0.28503, 0.0, 0.0, math.radians(-102.78)),
+    (-0.02198, 0.25075, _H, 0.0),
+    (0.0, 0.0, -_H, 0.0),
+    (0.0, 0.091, _H, 0.0),
+]
+_PIPER = craig(_PIPER_ROWS, _shift(z=0.1358))
+PIPER_FLANGE = craig(_PIPER_ROWS, np.eye(4))
 # The table of the Gen3's user guide (spherical wrist, 7 joints), with the description's full digits.
 _KINOVA = classic(
     _turn("x", math.pi),

@@ -111,6 +111,8 @@ def _joint_problems(at: KeyPath, arm: Arm, urdf: Description, source: str) -> It
 
 def _frame_problems(at: KeyPath, arm: Arm, urdf: Description, source: str) -> Iterator[Problem]:
     frames: list[tuple[KeyPath, str]] = [(("base_frame",), arm.base_frame), (("tool_frame",), arm.tool_frame)]
+    if arm.tip_frame is not None:
+        frames.append((("tip_frame",), arm.tip_frame))
     if arm.drivers.cartesian_pose is not None:
         frames.append((("drivers", "cartesian_pose", "frame"), arm.drivers.cartesian_pose.frame))
     for key, frame in frames:
@@ -145,6 +147,13 @@ def _chain_problems(at: KeyPath, arm: Arm, urdf: Description, source: str) -> It
             f"the order {quoted(arm.joints)}",
             f"the order of the chain from '{arm.base_frame}' to '{arm.tool_frame}': {quoted(chain)}",
             "list them so, and home and the limits with them (joint states are read by name, in any order)",
+        )
+    if arm.tip_frame is not None and set(urdf.chain(arm.base_frame, arm.tip_frame) or ()) != set(chain or ()):
+        yield Problem(
+            (*at, "tip_frame"),
+            f"'{arm.tip_frame}', which does not move with '{arm.tool_frame}' as one piece",
+            "a link that is fixed to the last of the joints",
+            "correct it, or remove it where the arm ends at its tool frame",
         )
     for name in chain or ():
         if urdf.joints[name].mimics:

@@ -249,6 +249,8 @@ class Arm(Model):
 
     urdf: path relative to the YAML, used when `robot_description` is not published (or not named).
     base_pose: needed with several arms; a single arm's base frame is the common frame without it.
+    tip_frame: where the arm ends, for what its links are kept away from, if that is not at tool_frame (a
+    Piper is commanded by its flange; its fingers end 0.14 m beyond).
     link_radius: of the capsules around the links, m; needed where something is kept at a distance from them
     (forbidden boxes, another arm). actuation_latency_ms: a starting value, it is measured while moving.
     """
@@ -258,6 +260,7 @@ class Arm(Model):
     base_pose: BasePose = BasePose(position=(0.0, 0.0, 0.0))
     base_frame: Text
     tool_frame: Text
+    tip_frame: Text | None = None
     joints: Annotated[list[Text], Field(min_length=1)]
     home: list[Angle]
     limits: JointLimits

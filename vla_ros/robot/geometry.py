@@ -1,9 +1,10 @@
 """How far an arm's links are from forbidden boxes and from another arm's links.
 
 A link is a capsule: a line from its joint's origin to the next joint's, with the arm's `link_radius` around
-it. The last line runs from the last joint to the tool frame and ends one radius before it, so that the
-capsule's round cap ends at the tool frame: tools have to touch things. What lies before the first joint does
-not move; it counts against another arm's links, and not against boxes, which may well hold it (a table).
+it. The last line runs from the last joint to the tip frame (the tool frame, if none is named) and ends one
+radius before it, so that the capsule's round cap ends there: tools have to touch things. What lies before the
+first joint does not move; it counts against another arm's links, and not against boxes, which may well hold
+it (a table).
 
 All in the robot's common frame, in which `base_pose` places each arm's base frame. Distances are in m,
 negative inside one another; they come from coal, placed by pinocchio.
@@ -127,7 +128,8 @@ class _Chain:
     def __init__(self, model: pin.Model, name: str, arm: Arm, kinematics: Kinematics) -> None:
         assert arm.link_radius is not None  # checked where the YAML is read
         radius = arm.link_radius
-        source, tool = kinematics.model, kinematics.model.frames[kinematics.tool]
+        source = kinematics.model
+        tip = kinematics.tool if arm.tip_frame is None else source.getFrameId(arm.tip_frame)
         base = source.frames[kinematics.base].placement
         pose = pin.SE3(pin.rpy.rpyToMatrix(*arm.base_pose.rpy), np.array(arm.base_pose.position))
         root = pose * base.inverse()
@@ -150,7 +152,7 @@ class _Chain:
         )
         # Where each joint's line ends, in that joint's own frame.
         ends = [np.array(source.jointPlacements[index].translation) for index in range(2, source.njoints)]
-        ends.append(np.array(tool.placement.translation))
+        ends.append(np.array(source.frames[tip].placement.translation))
         self.links = list(self._lines(name, ids, ends, radius))
         first = root * source.jointPlacements[1]
         self.mount = list(_capsule(f"{name}/mount", 0, pose.translation, first.translation, radius))

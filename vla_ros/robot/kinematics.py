@@ -35,8 +35,8 @@ _STEP = 0.3
 _ITERATIONS = 60
 # Where singularities begin (smallest singular value of the weighted Jacobian; 0.7 at the FR3's home),
 # and how firmly the joints are held at one. Six joints work near a singularity most of the time (0.06 at
-# ALOHA's home, nearly aligned with its wrist's axes): ten times as firm and they lag 8 mrad behind a slow turn
-# there, and rest 50 mrad off at the singularity; ten times less firm and nothing is calmer.
+# ALOHA's home, its wrist nearly in line): thirty times as firm and they lag 8 mrad behind a slow turn there,
+# and rest 50 mrad off in line; less firm and nothing is calmer.
 _SINGULAR = 0.3
 _HOLD = 0.003
 # Pull towards the posture, per call: a share of the distance and never more than so many rad, so that
