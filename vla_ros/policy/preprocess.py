@@ -171,11 +171,12 @@ class Preprocessor:
         return kept[1]
 
     def state(self, observation: Observation) -> NDArray[np.float32]:
-        """float32 [1, S], normalised, then zero where it is padding."""
+        """float32 [1, S], normalised, padded with zeros to the declared width (padding slices are never
+        scaled, so these are zeros too)."""
         vector = state_vector(self._bundle.manifest, self._arms, observation)
         out = np.zeros((1, len(self._real)), np.float32)
         out[0, : len(vector)] = normalise(vector, self._bundle.proprio)
-        return np.where(self._real, out, np.float32(0))
+        return out
 
     def __call__(
         self, observation: Observation, each: Each = map, window: Window | None = None
