@@ -137,8 +137,9 @@ def _continuous(targets: FloatArray, columns: Columns) -> FloatArray:
     rows = np.array(targets, dtype=np.float64)
     for turn in columns.orientations:
         q = rows[:, turn]
-        flips = np.where(np.einsum("hc,hc->h", q[1:], q[:-1]) < 0, -1.0, 1.0)
-        q[1:] *= np.cumprod(flips)[:, None]
+        turned = np.einsum("hc,hc->h", q[1:], q[:-1]) < 0
+        if turned.any():
+            q[1:] *= np.cumprod(np.where(turned, -1.0, 1.0))[:, None]
     return rows
 
 

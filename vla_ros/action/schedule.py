@@ -116,17 +116,18 @@ class _Scheduler:
         chunks = timeline.at(time_ns)
         if not chunks:
             return None
-        share, votes = self._rule(time_ns, chunks)
-        heard = np.flatnonzero((share > 0.0) | (votes > 0.0)).tolist()
-        share, votes = share[heard], votes[heard]
-        rows = evaluate([chunks[index].curve for index in heard], time_ns)
-        values = share @ rows
+        every = zip(chunks, *self._rule(time_ns, chunks), strict=True)
+        heard = [(chunk, share, vote) for chunk, share, vote in every if share > 0.0 or vote > 0.0]
+        shares = np.array([share for _, share, _ in heard])
+        votes = np.array([vote for _, _, vote in heard])
+        rows = evaluate([chunk.curve for chunk, _, _ in heard], time_ns)
+        values = shares @ rows
         columns = timeline.columns
         for turn in columns.orientations:
-            values[turn] = mean(rows[:, turn], share)
+            values[turn] = mean(rows[:, turn], shares)
         for column in columns.grippers.tolist():
             values[column] = self._vote(columns.channels[column], rows[:, column], votes)
-        return Target(columns.channels, values, chunks[heard[-1]].stamp_ns)
+        return Target(columns.channels, values, heard[-1][0].stamp_ns)
 
     def last_due_ns(self) -> int | None:
         """See Scheduler."""

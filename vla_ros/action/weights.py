@@ -1,19 +1,18 @@
 """How much each of the chunks that overlap at one time counts.
 
 Each rule takes the time and the chunks that cover it, oldest observation first, and returns
-(weights for values, weights for gripper votes), each float64 [N] and summing to 1.
+(weights for values, weights for gripper votes), each [N] and summing to 1. Plain numbers: chunks are few, and
+numpy's cost is per call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from vla_ros.action.timeline import Placed
-from vla_ros.types import FloatArray
 
-Rule = Callable[[int, list[Placed]], tuple[FloatArray, FloatArray]]
+Weights = list[float]
+Rule = Callable[[int, list[Placed]], tuple[Weights, Weights]]
 
 # Fading in takes this part of a chunk's life, and so does fading out. Where chunks come more seldom it takes
 # this part of the interval between them, so that one fade goes over into the next, up to LONGEST of a life.
@@ -21,17 +20,16 @@ Rule = Callable[[int, list[Placed]], tuple[FloatArray, FloatArray]]
 FADE, OF_INTERVAL, LONGEST = 0.3, 0.9, 0.4
 
 
-def newest(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArray]:
+def newest(time_ns: int, chunks: list[Placed]) -> tuple[Weights, Weights]:
     """The newest observation's chunk alone."""
-    weights = np.zeros(len(chunks))
-    weights[-1] = 1.0
+    weights = [*([0.0] * (len(chunks) - 1)), 1.0]
     return weights, weights
 
 
-def crossfade(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArray]:
+def crossfade(time_ns: int, chunks: list[Placed]) -> tuple[Weights, Weights]:
     """Each chunk takes over linearly from those before it, within the interval at which chunks arrive, or
     sooner if theirs end sooner. One that ends before an older one gives back to it the same way."""
-    weights = np.zeros(len(chunks))
+    weights = [0.0] * len(chunks)
     left = 1.0
     for index in range(len(chunks) - 1, 0, -1):
         placed = chunks[index]
@@ -48,7 +46,7 @@ def crossfade(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArra
     return weights, weights
 
 
-def ensemble(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArray]:
+def ensemble(time_ns: int, chunks: list[Placed]) -> tuple[Weights, Weights]:
     """ACT's exp(-m i), i = 0 for the oldest (Zhao et al. 2023, section IV-C), times a window per chunk.
 
     A chunk's share rises from nothing when it arrives, and falls to nothing before it ends, along the
@@ -62,7 +60,8 @@ def ensemble(time_ns: int, chunks: list[Placed]) -> tuple[FloatArray, FloatArray
     if not total > 0.0:
         # Only where time went back to before any of them had a say.
         return newest(time_ns, chunks)
-    return np.array(weights) / total, np.array(shares) / sum(shares)
+    voters = sum(shares)
+    return [weight / total for weight in weights], [share / voters for share in shares]
 
 
 def _window(time_ns: int, placed: Placed) -> float:
