@@ -223,8 +223,13 @@ def _add_arm(spec: mujoco.MjSpec, name: str, arm: Arm, urdf: str) -> None:
         bounded = set()
         for joint in child.joints:
             joint.armature = ARMATURE
+            if joint.name not in arm.joints:
+                # Fingers are put where the gripper says: nothing of theirs may push the arm.
+                joint.limited = mujoco.mjtLimited.mjLIMITED_FALSE
             if joint.range[0] < joint.range[1]:
                 bounded.add(joint.name)
+        for coupling in list(child.equalities):
+            child.delete(coupling)
         frame = spec.worldbody.add_frame(pos=pose[:3, 3], quat=_quaternion(pose[:3, :3]))
         frame.attach_body(child.worldbody.first_body(), f"{name}/", "")
     except (ValueError, KeyError) as error:
