@@ -56,6 +56,8 @@ def test_the_generators_are_fetched_once_for_all_packages(tmp_path: Path, monkey
 def test_the_vendors_types_say_what_the_vendors_do() -> None:
     """As in interbotix_ros_core and Piper_ros, branches humble; the order goes on the wire."""
     require_ros()
+    pytest.importorskip("interbotix_xs_msgs.msg", reason="a system ROS without the vendors' workspaces")
+    pytest.importorskip("piper_msgs.msg", reason="a system ROS without the vendors' workspaces")
     from interbotix_xs_msgs.msg import JointGroupCommand, JointSingleCommand
     from interbotix_xs_msgs.srv import OperatingModes, TorqueEnable
     from piper_msgs.msg import PosCmd
@@ -188,6 +190,8 @@ def test_the_gripper_action_works_end_to_end(ros_domain: int) -> None:
 
 
 def test_what_is_there_already_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    for package in build.packages():  # a system ROS may lack the vendors' workspaces
+        pytest.importorskip(package.name)
     assert build.main() == 0
     said = capsys.readouterr().out.splitlines()
     assert said == [f"{package.name}: already installed" for package in build.packages()]

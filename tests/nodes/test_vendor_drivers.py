@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+pytest.importorskip("interbotix_xs_msgs.msg", reason="needs the vendors' message packages")
+pytest.importorskip("piper_msgs.msg", reason="needs the vendors' message packages")
+
 from interbotix_xs_msgs.msg import JointGroupCommand, JointSingleCommand
 from interbotix_xs_msgs.srv import OperatingModes, TorqueEnable
 from piper_msgs.msg import PosCmd

@@ -64,12 +64,17 @@ class VendorArm:
         """Joint states, as the driver lists them."""
         names, positions = [*self._arm.joints], self.q.tolist()
         if self.has_gripper:
-            names += self._gripper.joints
-            positions.append(self.reading)
-        message = JointState(name=names, position=positions)
+            for name, position in self._fingers():
+                names.append(name)
+                positions.append(position)
+        # Piper_ros has a velocity for each joint of the arm and none for the gripper.
+        message = JointState(name=names, position=positions, velocity=[0.0] * len(self.q))
         stamp = self._stamp(now_ns)
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
         self._states.publish(message)
+
+    def _fingers(self) -> list[tuple[str, float]]:
+        return [(self._gripper.joints[0], self.reading)]
 
     def _stamp(self, now_ns: int) -> int:
         return now_ns
@@ -96,6 +101,10 @@ class InterbotixArm(VendorArm):
             node.create_service(TorqueEnable, entry.torque_service, self._torque)
         if entry.modes_service:
             node.create_service(OperatingModes, entry.modes_service, self._modes)
+
+    def _fingers(self) -> list[tuple[str, float]]:
+        # The motor's angle, and after it what xs_sdk works out for the fingers.
+        return [("gripper", 1.0), ("left_finger", self.reading), ("right_finger", -self.reading)]
 
     def _group(self, message: JointGroupCommand) -> None:
         assert message.name == "arm" and len(message.cmd) == 6

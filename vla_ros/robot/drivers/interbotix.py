@@ -14,8 +14,8 @@ from vla_ros.robot.grippers import command_for
 from vla_ros.types import FloatArray, Motion
 
 _PACKAGE = (
-    "Interbotix arms are driven with interbotix_xs_msgs, which cannot be imported ({error}). On the robot: "
-    "source its workspace; elsewhere: make setup, which builds it"
+    "Interbotix arms are driven with interbotix_xs_msgs, which cannot be imported ({error}). Source the "
+    "vendor's workspace; where rclpy comes from PyPI, `make setup` builds it"
 )
 
 

@@ -17,8 +17,8 @@ from vla_ros.robot.drivers.driver import Call, Send, StartStep, checked, checked
 from vla_ros.types import FloatArray, Motion
 
 _PACKAGE = (
-    "Piper is driven with piper_msgs, which cannot be imported ({error}). On the robot: source its "
-    "workspace; elsewhere: make setup, which builds it"
+    "Piper is driven with piper_msgs, which cannot be imported ({error}). Source the vendor's workspace; "
+    "where rclpy comes from PyPI, `make setup` builds it"
 )
 
 
