@@ -239,6 +239,16 @@ def test_a_turning_tool_has_no_jumps(form: str) -> None:
     assert np.allclose(rotations.decode_rotation(smooth, form), R, atol=1e-9)
 
 
+def test_no_turn_in_the_midst_of_turning_is_a_whole_turn() -> None:
+    axis, other = np.array([0.6, 0.0, 0.8]), np.array([0.0, 1e-9, 0.0])
+    rows = [axis * 3.0, axis * (5.5 - 2 * np.pi), np.zeros(3), other]
+    smooth = rotations.continuous(rows, "axis_angle")
+    assert np.allclose(smooth[:3], np.outer([3.0, 5.5, 2 * np.pi], axis))
+    # A turn that is small but one is kept, about its own axis, at the price of a jump.
+    R = rotations.decode_rotation(rows, "axis_angle")
+    assert np.allclose(rotations.decode_rotation(smooth, "axis_angle"), R, rtol=0, atol=1e-11)
+
+
 @given(st.lists(rotation(), min_size=1, max_size=6), st.sampled_from(FORMS))
 def test_continuous_rows_mean_the_same(many: list[Rotation], form: str) -> None:
     R = np.array([r.as_matrix() for r in many])

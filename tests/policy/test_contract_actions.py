@@ -101,7 +101,8 @@ RELATIVE = {**JOINTS, "signal": "joint_position", "reference": "relative"}
     ("part", "fits", "does_not"),
     [
         (pose_parts("absolute")[0], (0.2, 0.5), (200.0, 500.0)),
-        (pose_parts("world_delta")[0], (-0.05, 0.05), (-50.0, 50.0)),
+        (pose_parts("world_relative")[0], (-1.2, 1.2), (-50.0, 50.0)),
+        (pose_parts("absolute")[0], (0.2, 0.5), (-1.2, 1.2)),
         (pose_parts(form="rot6d_rows")[1], (-1.0, 1.0), (-57.3, 57.3)),
         (pose_parts(form="euler_xyz", size=3)[1], (-3.2, 3.2), (-180.0, 180.0)),
         # robosuite's reach to 2 pi

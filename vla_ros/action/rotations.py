@@ -40,6 +40,8 @@ Rot6dLayout = Literal["columns", "columns_interleaved", "rows"]
 DEGENERATE = 1e-6
 # Below this angle between quaternions the slerp weights are 0/0; linear is exact to rounding there.
 NEARLY_EQUAL = 1e-8
+# Smaller than this, in rad, a turn may be forgotten.
+NO_TURN = 1e-12
 
 
 def rotation_size(rotation: str) -> int:
@@ -110,7 +112,7 @@ def continuous(values: ArrayLike, rotation: str) -> FloatArray:
         for before, row in itertools.pairwise(out):
             angle = math.hypot(*row)
             # No turn has no axis of its own: it may be a whole turn about that of the row before.
-            axis = row / angle if angle > NEARLY_EQUAL else before / max(math.hypot(*before), NEARLY_EQUAL)
+            axis = row / angle if angle > NO_TURN else before / max(math.hypot(*before), NO_TURN)
             row += axis * (2 * math.pi * round((axis @ before - axis @ row) / (2 * math.pi)))
     return out
 
