@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vla_ros.errors import ConfigError, KinematicsError
+from vla_ros.robot.config import Arm
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import check_description, load_robot, read_urdf
 
@@ -85,9 +86,7 @@ def test_misspelled_key_is_named_with_the_missing_one(folder: Path) -> None:
     assert refusal(folder, text) == [
         f"franka.yaml:{arm}: arms.arm.base_frame: found nothing; expected text; add base_frame: to arms.arm",
         f"franka.yaml:{line_of(text, 'base_fram:')}: arms.arm.base_fram: found the unknown key 'base_fram'; "
-        "expected one of urdf, robot_description, base_pose, base_frame, tool_frame, joints, home, limits, "
-        "states, driver, drivers, published_pose, link_radius, actuation_latency_ms, gripper; "
-        "did you mean 'base_frame'?",
+        f"expected one of {', '.join(Arm.model_fields)}; did you mean 'base_frame'?",
     ]
 
 
