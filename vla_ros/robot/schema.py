@@ -19,6 +19,7 @@ from vla_ros.robot.inherit import EXTENDS
 FILE = Path(__file__).resolve().parents[2] / "robot_configs" / "schema" / "robot.schema.json"
 _DRAFT = "http://json-schema.org/draft-07/schema#"
 _PARTIAL = "Part"
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _EXTENDS = {
     "type": "string",
     "minLength": 1,
@@ -59,6 +60,9 @@ def _draft7(schema: Any, partial: bool) -> Any:
         return [_draft7(item, partial) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
+    # Releases of pydantic differ in what they wrap, repeat and write as 1.0.
+    if len(schema.get("allOf", [])) == 1:
+        schema = schema["allOf"][0]
     if "$ref" in schema:
         # Beside $ref, draft 7 ignores everything.
         name = str(schema["$ref"]).rsplit("/", 1)[1]
@@ -83,7 +87,11 @@ def _draft7(schema: Any, partial: bool) -> Any:
             result.setdefault("items", _draft7(value, False))
         elif key == "default":
             result[key] = value
-        elif key != "title" and not (partial and key in ("required", "minProperties")):
+        elif key in _BOUNDS:
+            result[key] = int(value) if value == int(value) else value
+        elif key in ("type", "enum") and "const" in schema:
+            continue
+        elif key not in ("title", "propertyNames") and not (partial and key in ("required", "minProperties")):
             result[key] = _draft7(value, partial)
     if schema.get("patternProperties") and "additionalProperties" not in schema:
         result["additionalProperties"] = False
