@@ -1,0 +1,15 @@
+"""ros2 launch vla_ros agilex_piper.launch.py policy:=BUNDLE [sim:=true] [prompt:="..."] [namespace:=/left]
+
+AgileX Piper (robot_configs/agilex_piper.yaml).
+
+`--show-args` tells all arguments. The arm does not move before `ros2 service call /policy_node/start
+std_srvs/srv/Trigger` and the same for /control_node/start.
+"""
+
+from launch import LaunchDescription
+
+from vla_ros.launch_file import robot_launch
+
+
+def generate_launch_description() -> LaunchDescription:
+    return robot_launch("agilex_piper")

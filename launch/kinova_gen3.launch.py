@@ -1,0 +1,15 @@
+"""ros2 launch vla_ros kinova_gen3.launch.py policy:=BUNDLE [sim:=true] [prompt:="..."] [namespace:=/left]
+
+Kinova Gen3 with a Robotiq 2F-85 (robot_configs/kinova_gen3.yaml).
+
+`--show-args` tells all arguments. The arm does not move before `ros2 service call /policy_node/start
+std_srvs/srv/Trigger` and the same for /control_node/start.
+"""
+
+from launch import LaunchDescription
+
+from vla_ros.launch_file import robot_launch
+
+
+def generate_launch_description() -> LaunchDescription:
+    return robot_launch("kinova_gen3")
