@@ -15,7 +15,7 @@ from vla_ros.errors import BundleError
 from vla_ros.policy.bundle import Bundle, write_bundle
 from vla_ros.policy.onnx_backend import OnnxPolicy
 from vla_ros.policy.parity import read_parity, run_parity
-from vla_ros.policy.rtc import Guidance, guidance_weight, make_guidance, soft_weights
+from vla_ros.policy.rtc import Continuation, Guidance, guidance_weight, make_guidance, soft_weights
 from vla_ros.robot.config import Robot
 from vla_ros.types import ActionChunk, Observation, RawChunk
 
@@ -244,3 +244,32 @@ def test_a_parity_file_without_guided_cases_is_refused(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path, fields, files)
     with pytest.raises(BundleError, match="has no guided cases"):
         run_parity(bundle, OnnxPolicy(bundle))
+
+
+def test_deltas_are_guided_from_the_target_that_they_will_be_decoded_on(tmp_path: Path) -> None:
+    fields = manifest_fields()
+    position, rotation, _ = fields["outputs"]["action"]
+    position |= {"reference": "world_delta", "delta_base": "last_target"}
+    rotation |= {"reference": "eef_delta", "delta_base": "last_target"}
+    bundle = write(tmp_path, **fields)
+    rng = np.random.default_rng(0)
+    then, now = pose(rng), pose(rng)
+    continuation = Continuation(bundle.manifest, bundle.action, ARMS)
+    previous = chunk_of(bundle, smooth_raw(rng), STAMP, then)
+    continuation.published(previous, previous, seen(STAMP, then), STAMP + 150 * MS)
+    later = seen(STAMP + 300 * MS, now)
+    guidance = continuation.guidance(later, 1.0)
+    assert guidance is not None
+    again = decode(
+        RawChunk(guidance.target), later, bundle.manifest, bundle.action, ARMS, last=continuation.last
+    )
+    assert again.targets[:13, :3] == pytest.approx(previous.targets[3:, :3], abs=1e-5)
+    between = Rotation.from_quat(again.targets[:13, 3:7]).inv() * Rotation.from_quat(
+        previous.targets[3:, 3:7]
+    )
+    assert between.magnitude().max() < 1e-4
+    # The first row is one delta from the third of the previous chunk, not from where the arm is.
+    step = previous.targets[3, :3] - previous.targets[2, :3]
+    low, high = bundle.action.extent
+    found = low[:3] + (guidance.target[0, :3] + 1) / 2 * (high - low)[:3]
+    assert found == pytest.approx(step, abs=1e-6)
