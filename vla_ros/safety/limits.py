@@ -236,18 +236,17 @@ class JointLimiter:
             return known
         speed = np.abs(v)
         ticks = ticks_to_rest(speed, self.change)
-        slowing = speed
-        if ticks:
+        slowing = speed / max(ticks, 1)
+        way = q + _course(ticks) * (v * self.period_s)
+        bends = {0, max(ticks - 1, 0), ticks}
+        # A joint that would come to rest beyond a limit stops sooner; one that begins there has to be asked.
+        together = bool(((way[-1] >= self.lower) & (way[-1] <= self.upper)).all())
+        if ticks and not together:
             room = np.where(v > 0, self.upper - q, q - self.lower)
             slowing = deceleration(speed, room, self.change, self.period_s, ticks)
-        sooner = slowing * ticks > speed * (1 + 1e-12)
-        together = not (ticks and sooner.any())
-        bends = {0, max(ticks - 1, 0), ticks}
-        if together:
-            way = q + _course(ticks) * (v * self.period_s)
-        else:
-            gone = braked(speed, slowing, np.arange(ticks + 1.0)[:, None], self.period_s)
-            way = q + np.copysign(gone, v)
+            sooner = slowing * ticks > speed * (1 + 1e-12)
+            together = not sooner.any()
+            way = q + np.copysign(braked(speed, slowing, np.arange(ticks + 1.0)[:, None], self.period_s), v)
             for tick in np.floor(speed[sooner] / slowing[sooner] + 1e-9).tolist():
                 # Hardly sooner, it has no bend after all rest.
                 bends |= {int(tick) - 1, int(tick), min(int(tick) + 1, ticks)}

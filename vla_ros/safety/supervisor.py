@@ -302,7 +302,7 @@ class Supervisor:
         most = self._robot.safety.first_command_joint
         for name, q in self._arms.q.items():
             apart = np.abs(self._senses.measured[name].q - q)
-            if self.live and not np.all(apart <= most):
+            if self.live and not apart.max() <= most:
                 joint = self._robot.arms[name].joints[int(np.argmax(apart))]
                 text = (
                     f"{name}: {joint} is {apart.max():.3f} rad from its command though joint states come; is "
