@@ -47,6 +47,9 @@ class Driver(Protocol):
     goes_on: whether the driver goes on to rest along the last message where no more come; others stay at the
     one position they know. settle_ns: how long it is given at the start of a stream to bring its own
     reference there, before the arm sets off. with_gripper: whether its messages hold the gripper.
+
+    What a driver remembers it replaces and never changes in place, so that a copy of it forgets a message that
+    was not sent.
     """
 
     goes_on: ClassVar[bool]
