@@ -48,8 +48,8 @@ class Driver(Protocol):
     one position they know. settle_ns: how long it is given at the start of a stream to bring its own
     reference there, before the arm sets off. with_gripper: whether its messages hold the gripper.
 
-    What a driver remembers it replaces and never changes in place, so that a copy of it forgets a message that
-    was not sent.
+    What a driver remembers it replaces and never changes in place, so that a message made on a copy of it
+    leaves no trace where it is not sent.
     """
 
     goes_on: ClassVar[bool]
