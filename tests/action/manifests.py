@@ -34,15 +34,17 @@ def pose_parts(
     form: str = "rot6d_columns",
     size: int = 6,
     arm: str = "arm",
-    base: str = "last_target",
+    base: str | None = None,
 ) -> list[dict[str, Any]]:
-    """A tool pose's two slices; base: where one is a delta."""
+    """A tool pose's two slices; base: of relative ones, and of deltas (without it, the last target)."""
     parts: list[dict[str, Any]] = [
         {"arm": arm, "signal": "tcp_position", "size": 3, "reference": position},
         {"arm": arm, "signal": "tcp_rotation", "size": size, "reference": rotation, "rotation": form},
     ]
     for part in parts:
         if part["reference"].endswith("delta"):
+            part["delta_base"] = base or "last_target"
+        elif base and part["reference"] != "absolute":
             part["delta_base"] = base
     return parts
 

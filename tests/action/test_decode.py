@@ -104,6 +104,7 @@ JOINTS = [
     {"signal": "joint_position", "reference": "absolute"},
     {"signal": "joint_position", "reference": "relative"},
     {"signal": "joint_position", "reference": "relative", "mask": [True] * 5 + [False] * 2},
+    {"signal": "joint_position", "reference": "relative", "delta_base": "last_target"},
     {"signal": "joint_position", "reference": "delta", "delta_base": "measured"},
     {"signal": "joint_position", "reference": "delta", "delta_base": "last_target"},
     {"signal": "joint_velocity", "delta_base": "measured"},
@@ -379,7 +380,7 @@ def test_what_cannot_be_decoded_is_refused(values, reason) -> None:
         (pose_parts(), "arm/tcp_pose"),
         (pose_parts("world_relative", "absolute"), "arm/tcp_pose"),
         ([{"arm": "arm", "size": 7, **JOINTS[1]}], "arm/joint_position"),
-        ([{"arm": "arm", "size": 7, **JOINTS[5]}], "arm/joint_position"),
+        ([{"arm": "arm", "size": 7, **JOINTS[-1]}], "arm/joint_position"),
     ],
 )
 def test_what_is_not_observed_is_refused_and_not_taken_for_zero(action, group) -> None:

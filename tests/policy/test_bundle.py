@@ -103,7 +103,7 @@ def test_unknown_key_and_wrong_type_are_named_with_their_line(bundle: Path) -> N
             "tcp_position needs one of absolute, world_rel",
         ),
         (lambda f: f["outputs"]["action"][0].update(reference="eef_delta"), "delta_base .* is needed for"),
-        (lambda f: f["outputs"]["action"][0].update(delta_base="measured"), "delta_base .* only there"),
+        (lambda f: f["outputs"]["action"][2].update(delta_base="measured"), "not for gripper"),
         (lambda f: f["outputs"]["action"][1].pop("rotation"), "rotation .* is needed for tcp_rotation"),
         (lambda f: f["outputs"]["action"][1].update(rotation="euler_xyz"), "euler_xyz has 3 values, not 6"),
         (lambda f: f["outputs"]["action"][1].update(rotation="euler_xx"), "no rotation 'euler_xx'"),

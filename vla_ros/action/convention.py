@@ -145,18 +145,23 @@ class ArmActions:
         return self.parts["tcp_position"], self.parts["tcp_rotation"]
 
     def _tool_origins(self, origins: Origins) -> tuple[tuple[Pose, Pose], tuple[Pose, Pose]]:
-        """(T_0, T_b) of the position and of the rotation, with the policy's tool axes."""
+        """(T_0, T_b) of the position and of the rotation, with the policy's tool axes.
+
+        T_0 is the last target for what is relative to that.
+        """
         parts = [part for part, _ in self._tool_parts()]
         if all(part.reference == "absolute" for part in parts):
             nowhere = Pose(np.zeros(3), np.eye(3))
             return (nowhere, nowhere), (nowhere, nowhere)
         measured = origins.measured(f"{self.name}/tcp_pose")
         start = base = self._pose(measured)
-        from_last = [part.delta_base == "last_target" for part in parts]
-        if any(from_last):
+        if any(part.from_last_target for part in parts):
             base = self._pose(origins.last_target(tool_channels(self.name), measured))
-        position, rotation = (base if last else start for last in from_last)
-        return (start, position), (start, rotation)
+        position, rotation = (
+            (start, start) if not part.from_last_target else (start, base) if part.is_delta else (base, base)
+            for part in parts
+        )
+        return position, rotation
 
     def _pose(self, vector: FloatArray) -> Pose:
         """A pose [7] with the policy's tool axes."""
@@ -177,9 +182,9 @@ class ArmActions:
         if part.reference == "absolute":
             return np.zeros(part.size), np.zeros(part.size)
         start = origins.measured(f"{self.name}/joint_position")
-        if part.delta_base != "last_target":
-            return start, start
-        return start, origins.last_target(joint_channels(self.name, part.size), start)
+        if part.from_last_target:
+            start = origins.last_target(joint_channels(self.name, part.size), start)
+        return start, start
 
     def _joint_targets(self, part: ActionSlice, values: FloatArray, origins: Origins) -> FloatArray:
         start, base = self._joint_origins(part, origins)

@@ -1,9 +1,9 @@
 """What an action refers to: values in a policy's convention to absolute targets, and back.
 
 Tool poses are T = (p, R), positions in m and rotation matrices, in the arm's base frame. T_0 is the pose
-measured at the observation's time, T_k the target of row k (from 1 in these formulas), and T_b what the first
-delta is from: the measured pose or the last target, as the policy declares. Position and rotation each have
-their own reference.
+measured at the observation's time (or the last target, where a policy declares that it refers to that), T_k
+the target of row k (from 1 in these formulas), and T_b what the first delta is from: the measured pose or the
+last target, as the policy declares. Position and rotation each have their own reference.
 
                    position                  rotation
     absolute       p_k                       R_k

@@ -47,7 +47,9 @@ class ActionSlice(Model):
     reference: see `vla_ros.action.references`; position and rotation of one arm may have different ones.
     delta_base, for deltas and velocities: what a chunk's first row starts from, the `measured` state or the
     `last_target` (the measured state where nothing was asked for before). The rows after it start from the
-    target before them. signs, for joints: -1 where the policy counts a joint the other way round.
+    target before them. For relative references it may be given too: what all rows refer to, the measured
+    state where it is not (X-VLA's client for the Google robot refers to its last target).
+    signs, for joints: -1 where the policy counts a joint the other way round.
     """
 
     arm: str | None = None
@@ -64,6 +66,11 @@ class ActionSlice(Model):
     def is_delta(self) -> bool:
         """Whether rows start from the ones before them."""
         return self.signal == "joint_velocity" or str(self.reference).endswith("delta")
+
+    @property
+    def from_last_target(self) -> bool:
+        """Whether the first row, or for relative references each, refers to the last target."""
+        return self.delta_base == "last_target"
 
     @property
     def form(self) -> list[str]:
@@ -102,10 +109,11 @@ class ActionSlice(Model):
         if self.reference is not None and self.reference not in known:
             expected = f"expected one of {', '.join(known)}" if known else "it takes none"
             raise ValueError(f"reference: {self.signal} cannot be {self.reference}; {expected}")
-        if self.is_delta != (self.delta_base is not None):
-            raise ValueError(
-                "delta_base (measured or last_target) is needed for deltas and velocities, and only there"
-            )
+        relative = str(self.reference).endswith("relative")
+        if self.is_delta and self.delta_base is None:
+            raise ValueError("delta_base (measured or last_target) is needed for deltas and velocities")
+        if self.delta_base is not None and not (self.is_delta or relative):
+            raise ValueError(f"delta_base is for what is relative, not for {self.reference or self.signal}")
         if self.reference == "bridge_delta" and self.delta_base != "last_target":
             raise ValueError(
                 "bridge_delta is from the last_target; from the measured state it is world_delta"
