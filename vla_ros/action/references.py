@@ -155,10 +155,10 @@ def _products(matrices: FloatArray, left: bool) -> FloatArray:
 
     By doubling: log2(H) products of many matrices cost less than H of one.
     """
-    out = matrices
+    out = matrices.copy()
     step = 1
     while step < len(out):
         earlier, later = out[:-step], out[step:]
-        out = np.concatenate([out[:step], later @ earlier if left else earlier @ later])
+        out[step:] = later @ earlier if left else earlier @ later
         step *= 2
     return out
