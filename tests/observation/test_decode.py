@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.observation.messages import compressed, compressed_bytes, image, joint_state
+from tests.observation.messages import STORE, compressed, compressed_bytes, image, joint_state
 from vla_ros.errors import Refused
 from vla_ros.observation.decode import (
     decode_compressed_image,
@@ -46,7 +46,7 @@ def test_pixels_are_a_read_only_view_of_the_message(encoding: str, channels: int
     assert not pixels.flags.writeable
 
 
-@pytest.mark.parametrize("encoding", ["16UC1", "32FC1", "bayer_rggb8", "yuv422", ""])
+@pytest.mark.parametrize("encoding", ["16UC1", "32FC1", "8UC3", "nv21", "RGB8", ""])
 def test_other_encodings_are_named(encoding: str) -> None:
     with pytest.raises(Refused, match=f"image encoding '{encoding}'; supported are") as caught:
         decode_image(image(STAMP, picture(), encoding))
@@ -56,6 +56,35 @@ def test_other_encodings_are_named(encoding: str) -> None:
 def test_rows_too_short_for_the_width_are_refused() -> None:
     with pytest.raises(Refused) as caught:
         decode_image(image(STAMP, picture(1), "rgb8"))
+    assert caught.value.reason == "malformed_image"
+
+
+def changed(cdr: bytes, **fields: int) -> bytes:
+    """The same image message with other numbers in it."""
+    message = STORE.deserialize_cdr(cdr, "sensor_msgs/msg/Image")
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return bytes(STORE.serialize_cdr(message, "sensor_msgs/msg/Image"))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "channels", "fields", "says"),
+    [
+        ("rgb8", 3, {"height": 47}, "rows of 192 bytes and 9216 bytes in all"),
+        ("rgb8", 3, {"height": 49}, "rows of 192 bytes"),
+        ("rgb8", 3, {"step": 191}, "rows of 191 bytes"),
+        ("rgb8", 3, {"width": 65}, "65x48 rgb8 with rows of 192 bytes"),
+        ("rgb8", 3, {"width": 0}, "0x48"),
+        ("rgb8", 3, {"is_bigendian": 7}, "is_bigendian 7"),
+        ("mono16", 1, {}, "rows of 64 bytes"),
+        ("uyvy", 2, {"width": 63}, "an odd width"),
+    ],
+)
+def test_what_does_not_add_up_is_refused(
+    encoding: str, channels: int, fields: dict[str, int], says: str
+) -> None:
+    with pytest.raises(Refused, match=says) as caught:
+        decode_image(changed(image(STAMP, picture(channels), encoding), **fields))
     assert caught.value.reason == "malformed_image"
 
 
@@ -76,6 +105,14 @@ def test_a_compressed_image_is_decoded_on_demand() -> None:
     assert frame.stamp_ns == STAMP
     assert frame.size is None
     assert np.array_equal(frame.rgb(), sent)
+
+
+def test_a_jpeg_is_the_picture_but_for_what_jpeg_loses() -> None:
+    x, y = np.meshgrid(np.arange(64), np.arange(48))
+    sent = np.stack([4 * x, 5 * y, 255 - 2 * x - 2 * y], axis=2).astype(np.uint8)
+    frame = decode_compressed_image(compressed(STAMP, sent, ".jpg", "rgb8; jpeg compressed bgr8"))
+    assert np.abs(frame.rgb().astype(int) - sent).max() < 20
+    assert np.abs(frame.rgb().astype(int) - sent).mean() < 3
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff rubbish"])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rosbags.typesys import Stores, get_typestore
 
 from vla_ros.errors import Refused
+from vla_ros.observation.encodings import ENCODINGS
 from vla_ros.types import FloatArray, ImageArray
 
 NS = 1_000_000_000
@@ -22,33 +23,24 @@ NS = 1_000_000_000
 # The messages used here are the same in every ROS 2 distribution that is supported.
 _STORE = get_typestore(Stores.ROS2_HUMBLE)
 
-# encoding: (channels, order of red, green and blue among them)
-_ENCODINGS: dict[str, tuple[int, slice | None]] = {
-    "rgb8": (3, slice(0, 3)),
-    "bgr8": (3, slice(None, None, -1)),
-    "rgba8": (4, slice(0, 3)),
-    "bgra8": (4, slice(2, None, -1)),
-    "mono8": (1, None),
-}
-
 
 @dataclass(frozen=True)
 class RawFrame:
-    """A sensor_msgs/Image. pixels: uint8 [H, W, 3] RGB view of the message's bytes (mono: a copy-free
-    repetition of its one channel)."""
+    """A sensor_msgs/Image. sent: [H, W, channels] in the message's encoding, a view of its bytes."""
 
     stamp_ns: int
     encoding: str
-    pixels: ImageArray = field(repr=False)
+    sent: NDArray[Any] = field(repr=False)
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
-        return self.pixels.shape[1], self.pixels.shape[0]
+        return self.sent.shape[1], self.sent.shape[0]
 
     def rgb(self) -> ImageArray:
-        """The view itself."""
-        return self.pixels
+        """uint8 [H, W, 3] RGB: still a read-only view of the message where colours are only in another order
+        (mono: a repetition of its one channel), converted now where they are not (16 bits, Bayer, YUV)."""
+        return ENCODINGS[self.encoding].to_rgb(self.sent)
 
 
 @dataclass(frozen=True)
@@ -89,30 +81,35 @@ class JointSample:
 
 
 def decode_image(cdr: bytes) -> RawFrame:
-    """A sensor_msgs/Image with encoding rgb8, bgr8, rgba8, bgra8 or mono8.
+    """A sensor_msgs/Image in one of `encodings.ENCODINGS`; its colours are not converted yet.
 
     Raises Refused: "undecodable" (not such a message), "unsupported_encoding", "malformed_image" (rows
-    shorter than the width needs, or fewer bytes than the rows need).
+    shorter than the width needs, other than height times step bytes, an odd width where pixels come in
+    pairs, or an is_bigendian that is neither 0 nor 1).
     """
     message = _deserialise(cdr, "sensor_msgs/msg/Image")
-    encoding = message.encoding
-    if encoding not in _ENCODINGS:
-        raise Refused(
-            "unsupported_encoding", f"image encoding '{encoding}'; supported are {sorted(_ENCODINGS)}"
-        )
-    channels, order = _ENCODINGS[encoding]
+    name = message.encoding
+    if name not in ENCODINGS:
+        raise Refused("unsupported_encoding", f"image encoding '{name}'; supported are {sorted(ENCODINGS)}")
+    encoding = ENCODINGS[name]
     width, height, step, data = message.width, message.height, message.step, message.data
-    if not width or not height or step < width * channels or data.size < step * height:
-        raise Refused(
-            "malformed_image",
-            f"{width}x{height} {encoding} with rows of {step} bytes and {data.size} bytes in all",
-        )
-    rows = data[: step * height].reshape(height, step)[:, : width * channels]
-    pixels = np.lib.stride_tricks.as_strided(
-        rows, (height, width, channels), (step, channels, 1), writeable=False
+    wrong = ""
+    if not width or not height or step < width * encoding.bytes_per_pixel or data.size != step * height:
+        wrong = f"rows of {step} bytes and {data.size} bytes in all"
+    elif encoding.pairs and width % 2:
+        wrong = "an odd width, though its pixels come in pairs"
+    elif message.is_bigendian not in (0, 1):
+        wrong = f"is_bigendian {message.is_bigendian}, which is neither 0 nor 1"
+    if wrong:
+        raise Refused("malformed_image", f"{width}x{height} {name} with {wrong}")
+    size = encoding.dtype.itemsize
+    dtype = encoding.dtype.newbyteorder(">") if size > 1 and message.is_bigendian else encoding.dtype
+    # A row may be longer than its pixels, and by any number of bytes.
+    pixels: NDArray[Any] = np.ndarray(
+        (height, width, encoding.channels), dtype, data, 0, (step, encoding.bytes_per_pixel, size)
     )
-    rgb = np.broadcast_to(pixels, (height, width, 3)) if order is None else pixels[:, :, order]
-    return RawFrame(_stamp(message), encoding, rgb)
+    pixels.flags.writeable = False
+    return RawFrame(_stamp(message), name, pixels)
 
 
 def decode_compressed_image(cdr: bytes) -> CompressedFrame:
