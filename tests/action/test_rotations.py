@@ -162,6 +162,7 @@ def test_all_24_euler_orders() -> None:
     assert len(ORDERS) == len(set(ORDERS)) == 24
 
 
+@pytest.mark.filterwarnings("ignore:Gimbal lock")
 @pytest.mark.parametrize("form", FORMS)
 @given(r=rotation())
 @settings(max_examples=40)
