@@ -157,26 +157,27 @@ def rot6d_to_matrix(values: ArrayLike, layout: Rot6dLayout) -> FloatArray:
     Raises Refused("rotation") where the two vectors vanish or are parallel.
     """
     x = np.asarray(values, dtype=np.float64)
-    lead = x.shape[:-1]
+    # Entry by entry over all rows at once: the loops of numpy are over the last axis.
+    entries = np.ascontiguousarray(x.reshape(-1, 6).T)
     if layout == "columns_interleaved":
-        pair = np.swapaxes(x.reshape(*lead, 3, 2), -1, -2)
+        ax, bx, ay, by, az, bz = entries
     elif layout in ("columns", "rows"):
-        pair = x.reshape(*lead, 2, 3)
+        ax, ay, az, bx, by, bz = entries
     else:
         raise ValueError(f"unknown rot6d layout {layout!r}")
-    first, second = pair[..., 0, :], pair[..., 1, :]
-    length, length2 = _length(first)[..., None], _length(second)[..., None]
-    if not np.all((length > DEGENERATE) & (length2 > DEGENERATE)):
+    length, length2 = np.sqrt(ax * ax + ay * ay + az * az), np.sqrt(bx * bx + by * by + bz * bz)
+    if not ((length > DEGENERATE) & (length2 > DEGENERATE)).all():
         raise Refused("rotation", f"rot6d ({layout}): a vector is zero or not a number")
-    a = first / length
-    rest = second - (a * second).sum(axis=-1, keepdims=True) * a
-    across = _length(rest)[..., None]
-    if not np.all(across > DEGENERATE * length2):
+    ax, ay, az = ax / length, ay / length, az / length
+    along = ax * bx + ay * by + az * bz
+    bx, by, bz = bx - along * ax, by - along * ay, bz - along * az
+    across = np.sqrt(bx * bx + by * by + bz * bz)
+    if not (across > DEGENERATE * length2).all():
         raise Refused("rotation", f"rot6d ({layout}): the two vectors are parallel")
-    b = rest / across
-    normal = a[..., [1, 2, 0]] * b[..., [2, 0, 1]] - a[..., [2, 0, 1]] * b[..., [1, 2, 0]]
-    vectors = np.stack([a, b, normal], axis=-2)
-    return vectors if layout == "rows" else np.swapaxes(vectors, -1, -2)
+    bx, by, bz = bx / across, by / across, bz / across
+    columns = np.array([ax, bx, ay * bz - az * by, ay, by, az * bx - ax * bz, az, bz, ax * by - ay * bx])
+    matrices = columns.T.reshape(*x.shape[:-1], 3, 3)
+    return np.swapaxes(matrices, -1, -2) if layout == "rows" else matrices
 
 
 def matrix_to_quaternion(matrices: ArrayLike) -> FloatArray:
@@ -186,27 +187,45 @@ def matrix_to_quaternion(matrices: ArrayLike) -> FloatArray:
     (Shepperd 1978).
     """
     R = np.asarray(matrices, dtype=np.float64)
-    # Entry by entry: plain numbers for one matrix, arrays over the leading axes for many.
-    entries = R.ravel().tolist() if R.ndim == 2 else np.moveaxis(R.reshape(*R.shape[:-2], 9), -1, 0)
-    m00, m01, m02, m10, m11, m12, m20, m21, m22 = entries
+    if R.ndim == 2:
+        return _quaternion_of_one(R)
+    # Entry by entry over all matrices at once: the loops of numpy are over the last axis.
+    m00, m01, m02, m10, m11, m12, m20, m21, m22 = np.ascontiguousarray(R.reshape(-1, 9).T)
+    # Row i is 4 q_i times the quaternion.
+    rows = np.empty((4, 4, len(m00)))
+    np.subtract(m21, m12, out=rows[0, 3])
+    np.subtract(m02, m20, out=rows[1, 3])
+    np.subtract(m10, m01, out=rows[2, 3])
+    np.add(m10, m01, out=rows[0, 1])
+    np.add(m20, m02, out=rows[0, 2])
+    np.add(m21, m12, out=rows[1, 2])
+    rows[3, :3] = rows[:3, 3]
+    rows[1, 0], rows[2, 0], rows[2, 1] = rows[0, 1], rows[0, 2], rows[1, 2]
+    less, more, difference, total = 1 - m22, 1 + m22, m00 - m11, m00 + m11
+    np.add(less, difference, out=rows[0, 0])
+    np.subtract(less, difference, out=rows[1, 1])
+    np.subtract(more, total, out=rows[2, 2])
+    np.add(more, total, out=rows[3, 3])
+    best = rows.reshape(16, -1)[::5].argmax(axis=0)
+    q = rows[best, :, np.arange(len(m00))]
+    q /= np.copysign(_length(q), q[:, 3])[:, None]
+    return np.asarray(q.reshape(*R.shape[:-2], 4))
+
+
+def _quaternion_of_one(R: FloatArray) -> FloatArray:
+    """`matrix_to_quaternion` of one matrix, in plain numbers: a control tick makes several."""
+    m00, m01, m02, m10, m11, m12, m20, m21, m22 = R.ravel().tolist()
     x, y, z = m21 - m12, m02 - m20, m10 - m01
     xy, xz, yz = m10 + m01, m20 + m02, m21 + m12
-    # Row i is 4 q_i times the quaternion.
     rows = (
         (1 + m00 - m11 - m22, xy, xz, x),
         (xy, 1 - m00 + m11 - m22, yz, y),
         (xz, yz, 1 - m00 - m11 + m22, z),
         (x, y, z, 1 + m00 + m11 + m22),
     )
-    if R.ndim == 2:
-        row = max(range(4), key=lambda index: rows[index][index])
-        length = math.hypot(*rows[row])
-        return np.array(rows[row]) / (math.copysign(length, rows[row][3]) if rows[row][3] else length)
-    outer = np.array(rows).reshape(4, 4, -1)
-    best = outer[range(4), range(4)].argmax(axis=0)
-    q = outer[best, :, range(outer.shape[2])]
-    q /= np.copysign(_length(q), q[:, 3])[:, None]
-    return np.asarray(q.reshape(*R.shape[:-2], 4))
+    row = max(range(4), key=lambda index: rows[index][index])
+    length = math.hypot(*rows[row])
+    return np.array(rows[row]) / (math.copysign(length, rows[row][3]) if rows[row][3] else length)
 
 
 def quaternion_to_matrix(quaternions: ArrayLike) -> FloatArray:
