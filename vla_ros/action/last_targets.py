@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -77,18 +78,24 @@ def asked_at(rows: ActionChunk, time_ns: int) -> Asked:
     before, after = rows.targets[last], rows.targets[next_row]
     span = int(rows.due_ns[next_row] - rows.due_ns[last])
     share = max(0.0, (time_ns - int(rows.due_ns[last])) / span) if span else 0.0
-    values = before + share * (after - before)
+    values = (before + share * (after - before)).tolist()
+    turns, grippers = _not_linear(rows.channels)
+    for turn in turns:
+        values[turn] = slerp(before[turn], after[turn], share).tolist()
     since = {}
-    for column, name in enumerate(rows.channels):
-        if name.endswith("/orientation.x"):
-            turn = slice(column, column + 4)
-            values[turn] = slerp(before[turn], after[turn], share)
-        elif name.endswith("/gripper"):
-            values[column] = before[column]
-            changes = np.flatnonzero(np.diff(rows.targets[: last + 1, column]))
-            if len(changes):
-                since[name] = last - int(changes[-1])
-    return Asked(dict(zip(rows.channels, values.tolist(), strict=True)), since)
+    for column in grippers:
+        values[column] = float(before[column])
+        changes = np.flatnonzero(np.diff(rows.targets[: last + 1, column]))
+        if len(changes):
+            since[rows.channels[column]] = last - int(changes[-1])
+    return Asked(dict(zip(rows.channels, values, strict=True)), since)
+
+
+@cache
+def _not_linear(channels: tuple[str, ...]) -> tuple[list[slice], list[int]]:
+    """Where the quaternions and where the grippers are."""
+    turns = [slice(i, i + 4) for i, name in enumerate(channels) if name.endswith("/orientation.x")]
+    return turns, [i for i, name in enumerate(channels) if name.endswith("/gripper")]
 
 
 def _measured_row(sent: ActionChunk, state: Mapping[str, ArrayLike]) -> FloatArray:
