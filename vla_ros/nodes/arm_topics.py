@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import JointState
 
 from vla_ros.errors import Refused
@@ -27,6 +29,17 @@ from vla_ros.safety.supervisor import Measured
 from vla_ros.types import Command
 
 NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A command as its driver says it, serialised (None: nothing to say), and the driver as it is once that
+    is sent. Publishing bytes takes microseconds, making them most of a millisecond, in which it may be held
+    up."""
+
+    command: Command
+    data: bytes | None
+    driver: Driver
 
 
 class ArmTopics:
@@ -92,18 +105,22 @@ class ArmTopics:
         stamp = message.header.stamp
         self.measured = Measured(q, self._stamps.of(stamp.sec * NS + stamp.nanosec, now_ns), width)
 
-    def message(self, command: Command) -> Any:
-        """What the driver is sent for a command, None for nothing. Raises Refused where it cannot be said."""
+    def message(self, command: Command) -> Prepared:
+        """What the driver is to be sent for a command. Raises Refused where it cannot be said."""
+        # What a driver remembers is replaced, never changed in place: of a message that is not sent, nothing.
+        driver = copy(self._driver)
         pose = self.kinematics.forward(command.sent)
         try:
-            return self._driver.message(command.motion, pose, command.gripper, command.stamp_ns)
+            message = driver.message(command.motion, pose, command.gripper, command.stamp_ns)
         except Refused as refused:
             raise Refused(refused.reason, f"{self._name}: {refused}") from refused
+        return Prepared(command, None if message is None else serialize_message(message), driver)
 
-    def send(self, command: Command, message: Any) -> None:
-        """Publish one command to the driver, as `message` said it, and to the gripper's."""
-        if message is not None:
-            self._publisher.publish(message)
+    def send(self, prepared: Prepared) -> None:
+        """Publish what `message` prepared to the driver, and the command to the gripper's."""
+        command, self._driver = prepared.command, prepared.driver
+        if prepared.data is not None:
+            self._publisher.publish(prepared.data)
         if self._streamed is not None:
             self._streamed.send(command)
         if self._goals is None:

@@ -341,28 +341,28 @@ class ControlNode(ManagedNode):
             self._preparation.forget()
         measured = {name: arm.measured for name, arm in self._arms.items() if arm.measured is not None}
         commands = supervisor.tick(now_ns, measured, steady_ns)
-        if commands and time.monotonic_ns() - steady_ns > self._period_ns:
-            # Held up on the way: by now the driver brakes, and what was meant for then would be a step.
-            supervisor.unsent()
-            self._diagnostics.count("commands_too_late")
-        else:
-            self._send(commands, now_ns)
+        self._send(commands, now_ns, steady_ns)
         self._report.changes(supervisor, now_ns)
         self._estopped = supervisor.estop_reason
 
-    def _send(self, commands: Mapping[str, Command], now_ns: int) -> None:
+    def _send(self, commands: Mapping[str, Command], now_ns: int, steady_ns: int) -> None:
         """Send one tick's commands, of all arms or of none."""
         assert self._diagnostics is not None
         try:
-            messages = {name: self._arms[name].message(command) for name, command in commands.items()}
+            prepared = {name: self._arms[name].message(command) for name, command in commands.items()}
         except Refused as refused:
             self._supervisor.unsent()
             if not self._supervisor.at_rest:
                 self._supervisor.lose(refused.reason, str(refused), now_ns)
             self._diagnostics.count(f"refused_commands.{refused.reason}")
             return
-        for name, command in commands.items():
-            self._arms[name].send(command, messages[name])
+        if commands and time.monotonic_ns() - steady_ns > self._period_ns:
+            # Held up on the way: by now the driver brakes, and what was meant for then would be a step.
+            self._supervisor.unsent()
+            self._diagnostics.count("commands_too_late")
+            return
+        for name, each in prepared.items():
+            self._arms[name].send(each)
         self._report.commands(commands)
 
     def _answer(self, request: _Request, now_ns: int) -> None:
