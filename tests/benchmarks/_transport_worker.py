@@ -76,7 +76,7 @@ def subscribe(node: Any, ours: bool) -> dict[str, Any]:
 
     def take_serialised(camera: int, data: bytes) -> None:
         frame = decode_image(data)
-        note(camera, frame.stamp_ns, frame.pixels)
+        note(camera, frame.stamp_ns, frame.rgb())
 
     def take_typed(camera: int, message: Image) -> None:
         pixels = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)

@@ -44,3 +44,34 @@ def joint_state(stamp_ns: int, names: Sequence[str], positions: Sequence[float])
     nothing = np.zeros(0)
     message = TYPES["sensor_msgs/msg/JointState"](header(stamp_ns), list(names), values, nothing, nothing)
     return bytes(STORE.serialize_cdr(message, "sensor_msgs/msg/JointState"))
+
+
+def camera_info(
+    stamp_ns: int,
+    *,
+    width: int,
+    height: int,
+    model: str,
+    d: Sequence[float],
+    k: np.ndarray,
+    r: np.ndarray | None = None,
+    p: np.ndarray | None = None,
+    binning: int = 0,
+    roi: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> bytes:
+    """r: of no rotation, p: with k's intrinsics, where not given; roi: x, y, width, height."""
+    x, y, roi_width, roi_height = roi
+    message = TYPES["sensor_msgs/msg/CameraInfo"](
+        header(stamp_ns),
+        height,
+        width,
+        model,
+        np.asarray(d, np.float64),
+        np.asarray(k, np.float64).ravel(),
+        (np.eye(3) if r is None else r).ravel(),
+        (np.column_stack([k, np.zeros(3)]) if p is None else p).ravel(),
+        binning,
+        binning,
+        TYPES["sensor_msgs/msg/RegionOfInterest"](x, y, roi_height, roi_width, False),
+    )
+    return bytes(STORE.serialize_cdr(message, "sensor_msgs/msg/CameraInfo"))

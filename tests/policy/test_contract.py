@@ -76,6 +76,21 @@ def edited(change) -> dict[str, Any]:
             "maps both 'front' and 'wrist' to camera 'front'",
         ),
         (lambda f: f["cameras"]["wrist"].update(width=100), "camera 'wrist'", "has only 100×480"),
+        (
+            lambda f: f["cameras"]["wrist"].update(width=200, height=100, rotate=90),
+            "camera 'wrist'",
+            "has only 100×200 after rotate and crop: run it at a higher resolution",
+        ),
+        (
+            lambda f: f["cameras"]["wrist"].update(crop={"x": 0, "y": 0, "width": 640, "height": 95}),
+            "camera 'wrist'",
+            "has only 640×95 after rotate and crop: run it at a higher resolution, or crop less",
+        ),
+        (
+            lambda f: f["cameras"]["wrist"].update(crop={"x": 9, "y": 9, "width": 128, "height": 96}),
+            None,
+            None,
+        ),
         (lambda f: f["cameras"]["wrist"].update(rate_hz=5), "camera 'wrist'", "gives 5 Hz"),
         (lambda f: f["arms"]["arm"].update(actuation_latency_ms=1000), None, None),
     ],

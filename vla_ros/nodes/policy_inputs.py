@@ -14,7 +14,7 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from vla_ros.nodes.transport import RawReceiver, polled_subscription, take_latest
 from vla_ros.observation.assemble import Forward, assemble, newest_stamp
@@ -70,6 +70,9 @@ class PolicyInputs:
             kind = Image if camera.transport == "raw" else CompressedImage
             callback = partial(self._on_image, name)
             self._ours.append(self._receiver.subscribe(kind, camera.topic, CAMERA_QOS, callback))
+            if camera.undistort:
+                info = partial(self._on_camera_info, name)
+                self._ours.append(self._receiver.subscribe(CameraInfo, camera.camera_info, CAMERA_QOS, info))
         for name, arm in robot.arms.items():
             streams = [(arm.states, partial(self._buffers.joint_states, name))]
             if arm.gripper is not None:
@@ -153,6 +156,10 @@ class PolicyInputs:
         with self._lock:
             self._buffers.image(camera, cdr, self._now_ns())
         self.fresh.set()
+
+    def _on_camera_info(self, camera: str, cdr: bytes) -> None:
+        with self._lock:
+            self._buffers.camera_info(camera, cdr)
 
     def _poll_forever(self) -> None:
         while not self._ended.wait(JOINT_PERIOD_S):

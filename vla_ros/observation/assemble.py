@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike
 
 from vla_ros.action.rotations import matrix_to_quaternion
 from vla_ros.errors import Refused
-from vla_ros.observation.buffers import MS, ObservationBuffers, Ring, check_size
-from vla_ros.observation.decode import Frame
-from vla_ros.robot.config import Camera, Robot
+from vla_ros.observation.buffers import MS, ObservationBuffers, Ring
+from vla_ros.robot.config import Robot
 from vla_ros.types import FloatArray, ImageArray, Observation
 
 # Joint states may be this much older than the newest image: then they are carried on along their last
@@ -49,8 +48,8 @@ def assemble(
 
     now_ns: ROS clock. kinematics: {arm: its forward kinematics}.
     Raises Refused: "incomplete", "stale", "frozen", "back_in_time", "future", "skew" (streams further
-    apart than observation.max_skew_ms), "undecodable", "changed_size", and what `ObservationBuffers` noted
-    on arrival ("changed_encoding", "missing_joint", ...).
+    apart than observation.max_skew_ms), "undecodable", "changed_size", "no_camera_info", "camera_info", and
+    what `ObservationBuffers` noted on arrival ("changed_encoding", "missing_joint", ...).
     """
     stamp_ns, cameras = newest_stamp(buffers, now_ns)
     return observation_at(buffers, robot, stamp_ns, prompt, kinematics, cameras)
@@ -75,7 +74,9 @@ def observation_at(
     for name in cameras:
         ring = buffers.cameras[name]
         try:
-            found_ns, rgb = _view(ring, robot.cameras[name], stamp_ns, skew_ns)
+            found_ns, frame = ring.nearest(stamp_ns)
+            _check_skew(ring, found_ns, stamp_ns, skew_ns)
+            rgb = buffers.picture(name, found_ns, frame)
         except Refused:
             if name not in buffers.optional:
                 raise
@@ -94,16 +95,6 @@ def observation_at(
         stamps[widths.stream] = sample[0]
         state[f"{name}/gripper"] = np.array([sample[1]])
     return Observation(images=images, state=state, prompt=prompt, stamps_ns=stamps, stamp_ns=stamp_ns)
-
-
-def _view(ring: Ring[Frame], camera: Camera, stamp_ns: int, skew_ns: int) -> tuple[int, ImageArray]:
-    """(stamp, uint8 [H, W, 3]) of the frame nearest to `stamp_ns`."""
-    found_ns, frame = ring.nearest(stamp_ns)
-    _check_skew(ring, found_ns, stamp_ns, skew_ns)
-    rgb = frame.rgb()
-    height, width = rgb.shape[:2]
-    check_size(ring.stream, (width, height), camera)
-    return found_ns, rgb
 
 
 def newest_stamp(buffers: ObservationBuffers, now_ns: int) -> tuple[int, list[str]]:

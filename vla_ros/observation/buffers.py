@@ -25,10 +25,11 @@ from vla_ros.observation.decode import (
     decode_joint_state,
 )
 from vla_ros.observation.frozen import MOVED, STAMPED_LATE_NS, FrozenPicture
+from vla_ros.observation.shown import Shown, check_size
 from vla_ros.robot.config import Camera, Gripper, Robot, Stream
 from vla_ros.robot.stamps import Stamps
 from vla_ros.robot.states import gripper_width, positions_by_name
-from vla_ros.types import FloatArray
+from vla_ros.types import FloatArray, ImageArray
 
 T = TypeVar("T")
 MS = 1_000_000
@@ -195,6 +196,7 @@ class ObservationBuffers:
                 self._stamps[f"{name}/gripper_states"] = Stamps(arm.gripper.states)
         self._encodings: dict[str, str] = {}
         self._pictures = {name: FrozenPicture() for name in cameras}
+        self._shown = {name: Shown(f"camera/{name}", robot.cameras[name]) for name in cameras}
         # {camera: where the arms were when its picture was new}
         self._began: dict[str, dict[str, FloatArray]] = {}
         self._jumped_ns = 0
@@ -211,6 +213,8 @@ class ObservationBuffers:
             ring.clear()
         for picture in self._pictures.values():
             picture.clear()
+        for shown in self._shown.values():
+            shown.clear()
         self._began.clear()
         self._jumped_ns = 0
         self._encodings.clear()
@@ -235,6 +239,15 @@ class ObservationBuffers:
             ring.push(frame.stamp_ns, frame, now_ns)
             if self._pictures[name].add(cdr, frame.stamp_ns):
                 self._began.pop(name, None)
+
+    def camera_info(self, name: str, cdr: bytes) -> None:
+        """A sensor_msgs/CameraInfo of camera `name`, which is needed where the YAML says undistort."""
+        self._shown[name].camera_info(cdr)
+
+    def picture(self, name: str, stamp_ns: int, frame: Frame) -> ImageArray:
+        """uint8 [H, W, 3] of a frame that camera `name` holds; raises Refused as `Shown.picture` does."""
+        held = [stamp for stamp, _ in self.cameras[name].samples]
+        return self._shown[name].picture(stamp_ns, frame, held)
 
     def usable(self, now_ns: int) -> list[str]:
         """The cameras to look at now: all of them but the optional ones that fail.
@@ -339,16 +352,6 @@ class ObservationBuffers:
                 ring.refuse(located)
         else:
             ring.push(self._stamps[ring.stream].of(sample.stamp_ns, now_ns), picked, now_ns)
-
-
-def check_size(stream: str, size: tuple[int, int], camera: Camera) -> None:
-    """Raise Refused("changed_size") when `size` (width, height) is not what the robot YAML says."""
-    if size != (camera.width, camera.height):
-        raise Refused(
-            "changed_size",
-            f"{stream}: {size[0]}x{size[1]} on {camera.topic}, the robot YAML says "
-            f"{camera.width}x{camera.height}; correct the camera driver, or width and height there",
-        )
 
 
 def _camera_ring(name: str, camera: Camera, past_s: float) -> Ring[Frame]:

@@ -16,6 +16,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from vla_ros.errors import Refused
 from vla_ros.observation.encodings import ENCODINGS
+from vla_ros.observation.views import Lens
 from vla_ros.types import FloatArray, ImageArray
 
 NS = 1_000_000_000
@@ -116,6 +117,24 @@ def decode_compressed_image(cdr: bytes) -> CompressedFrame:
     """A sensor_msgs/CompressedImage; its pixels are not decoded yet. Raises Refused("undecodable")."""
     message = _deserialise(cdr, "sensor_msgs/msg/CompressedImage")
     return CompressedFrame(_stamp(message), message.format, message.data)
+
+
+def decode_camera_info(cdr: bytes) -> Lens:
+    """A sensor_msgs/CameraInfo. Raises Refused("undecodable")."""
+    message = _deserialise(cdr, "sensor_msgs/msg/CameraInfo")
+    region = message.roi
+    part = (region.x_offset, region.y_offset, region.width, region.height)
+    full = part in ((0, 0, 0, 0), (0, 0, message.width, message.height))
+    return Lens(
+        width=message.width,
+        height=message.height,
+        model=message.distortion_model,
+        d=np.array(message.d, np.float64),
+        k=np.array(message.k, np.float64).reshape(3, 3),
+        r=np.array(message.r, np.float64).reshape(3, 3),
+        p=np.array(message.p, np.float64).reshape(3, 4),
+        whole=full and message.binning_x <= 1 and message.binning_y <= 1,
+    )
 
 
 def decode_joint_state(cdr: bytes) -> JointSample:

@@ -12,6 +12,7 @@ from vla_ros.policy.manifest import Manifest
 from vla_ros.policy.manifest_inputs import ImageInput, StateSlice
 from vla_ros.policy.prompt import fixed_words
 from vla_ros.policy.ranges import beyond, possible_state
+from vla_ros.robot.cameras import shown_size
 from vla_ros.robot.config import Arm, Robot
 
 
@@ -58,17 +59,20 @@ def _camera(
 ) -> ContractLine:
     what = f"camera '{image.role}'"
     camera, window = robot.cameras[name], manifest.inputs.window
-    says = f"{name} {camera.width}×{camera.height} at {camera.rate_hz:g} Hz on {camera.topic}"
+    width, height = shown_size(camera)
+    says = f"{name} {width}×{height} at {camera.rate_hz:g} Hz on {camera.topic}"
     fix = ""
     if taken is not None:
         fix = (
             f"policy.cameras maps both '{taken}' and '{image.role}' to camera '{name}': policy "
             f"'{manifest.name}' needs a view of its own for each"
         )
-    elif camera.width < image.width or camera.height < image.height:
+    elif width < image.width or height < image.height:
+        cut = (width, height) != (camera.width, camera.height)
         fix = (
             f"policy expects {what} {image.width}×{image.height}; robot '{robot.name}' camera '{name}' has "
-            f"only {camera.width}×{camera.height}: run it at a higher resolution"
+            f"only {width}×{height}{' after rotate and crop' if cut else ''}: run it at a higher resolution"
+            f"{', or crop less' if camera.crop is not None else ''}"
         )
     elif window is not None and "images" in window.of and camera.rate_hz * window.stride_s < 1 - 1e-9:
         fix = (

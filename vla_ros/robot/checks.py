@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from vla_ros.robot.cameras import view_problems
 from vla_ros.robot.config import Arm, Box, Camera, Robot, Stream
 from vla_ros.robot.driver_checks import (
     driver_problems,
@@ -38,6 +39,7 @@ def consistency_problems(robot: Robot) -> list[Problem]:
     for name, camera in robot.cameras.items():
         problems += _stream_problems(("cameras", name), camera)
         problems += mount_problems(("cameras", name), camera, robot)
+        problems += view_problems(("cameras", name), camera)
         first = topics.setdefault(camera.topic, name)
         if first != name:
             problems.append(

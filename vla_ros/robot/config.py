@@ -44,6 +44,7 @@ FrameRate = Annotated[float, Field(gt=0, le=500, allow_inf_nan=False, json_schem
 Seconds = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, json_schema_extra=_unit("s"))]
 Milliseconds = Annotated[float, Field(ge=1, le=5_000, allow_inf_nan=False, json_schema_extra=_unit("ms"))]
 Pixels = Annotated[int, Field(ge=16, le=16_384, json_schema_extra=_unit("pixels"))]
+Offset = Annotated[int, Field(ge=0, le=16_384, json_schema_extra=_unit("pixels"))]
 # Of whatever the driver counts in: m, rad, motor units.
 DriverUnits = Annotated[
     float, Field(ge=-100_000, le=100_000, allow_inf_nan=False, json_schema_extra=_unit("the driver's unit"))
@@ -292,8 +293,22 @@ class Mount(Model):
     rpy: tuple[Angle, Angle, Angle] = (0.0, 0.0, 0.0)
 
 
+class Crop(Model):
+    """A part of the picture as it is after rotate and flip: its upper left corner and its size."""
+
+    x: Offset
+    y: Offset
+    width: Pixels
+    height: Pixels
+
+
 class Camera(Model):
-    """One camera topic. `transport: compressed` reads sensor_msgs/CompressedImage on `topic`."""
+    """One camera topic. `transport: compressed` reads sensor_msgs/CompressedImage on `topic`.
+
+    width, height: of the pictures on `topic`. What policies are shown is made of them in this order:
+    undistort (by what `camera_info` publishes, as image_proc rectifies), rotate (clockwise, degrees), flip
+    (horizontal: left and right change places), crop.
+    """
 
     topic: Topic
     camera_info: Topic
@@ -303,6 +318,10 @@ class Camera(Model):
     rate_hz: FrameRate
     max_age_ms: Milliseconds
     mount: Mount | None = None
+    undistort: bool = False
+    rotate: Literal[0, 90, 180, 270] = 0
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    crop: Crop | None = None
 
 
 class Box(Model):

@@ -86,6 +86,8 @@ def _remedy(schema: Mapping[str, Any], value: Any, document: Document, path: Key
         return "write a number"
     if kind in ("number", "integer") and number:
         size = abs(float(value))
+        if "enum" in schema:
+            return "choose one"
         if kind == "integer" and size != int(size):
             return "write a whole number"
         if unit == "rad" and size > 2 * math.pi:
@@ -120,7 +122,9 @@ def expected(schema: Mapping[str, Any]) -> str:
     if "const" in schema:
         return repr(schema["const"])
     if "enum" in schema:
-        return f"one of {quoted(schema['enum'])}"
+        options = schema["enum"]
+        numbers = all(isinstance(option, int) for option in options)
+        return f"one of {', '.join(map(str, options)) if numbers else quoted(options)}"
     kind = schema.get("type")
     if kind in ("number", "integer"):
         text = "a number" if kind == "number" else "a whole number"
