@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.serialization import deserialize_message, serialize_message
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 
 from vla_ros.errors import Refused
@@ -33,12 +33,12 @@ NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Prepared:
-    """A command as its driver says it, serialised (None: nothing to say), and the driver as it is once that
-    is sent. Publishing bytes takes microseconds, making them most of a millisecond, in which it may be held
-    up."""
+    """A command as its driver says it (None: nothing to say), and the driver as it is once that is sent.
+
+    Not serialised: rclpy's `serialize_message` leaves memory of nobody's behind the message."""
 
     command: Command
-    data: bytes | None
+    message: Any
     driver: Driver
 
 
@@ -114,13 +114,13 @@ class ArmTopics:
             message = driver.message(command.motion, pose, command.gripper, command.stamp_ns)
         except Refused as refused:
             raise Refused(refused.reason, f"{self._name}: {refused}") from refused
-        return Prepared(command, None if message is None else serialize_message(message), driver)
+        return Prepared(command, message, driver)
 
     def send(self, prepared: Prepared) -> None:
         """Publish what `message` prepared to the driver, and the command to the gripper's."""
         command, self._driver = prepared.command, prepared.driver
-        if prepared.data is not None:
-            self._publisher.publish(prepared.data)
+        if prepared.message is not None:
+            self._publisher.publish(prepared.message)
         if self._streamed is not None:
             self._streamed.send(command)
         if self._goals is None:
