@@ -102,6 +102,7 @@ setup(
             "policy_node = vla_ros.nodes.policy_node:main",
             "control_node = vla_ros.nodes.control_node:main",
             "sim_node = vla_ros.nodes.sim_node:main",
+            "camera_node = vla_ros.nodes.camera_node:main",
         ]
     },
 )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.support import Starter, wait_for
 from vla_ros import processes
+from vla_ros.resources import robot_config
 
 SUPERVISOR = """
 import sys
@@ -211,6 +212,20 @@ def test_the_table() -> None:
     for process in processes.table("franka", "p", True, ("-r", "__ns:=/left"), "pick up the red block"):
         assert process.argv[:4] == (sys.executable, "-m", f"vla_ros.nodes.{process.name}", "--ros-args")
         assert process.argv[-2:] == ("-r", "__ns:=/left")
+
+
+def test_cameras_with_a_source_get_a_node_each(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    front = "{source: {v4l2: {device: /dev/video0}}}"
+    file.write_text(f"extends: {robot_config('franka')}\nname: lab\ncameras: {{front: {front}}}\n")
+    camera, control = processes.table(str(file), extra=("-r", "__ns:=/left"))
+    assert (camera.name, control.name) == ("camera_front", "control_node")
+    assert camera.restart and camera.argv[1:3] == ("-m", "vla_ros.nodes.camera_node")
+    assert camera.argv[4:6] == ("-r", "__node:=camera_front")
+    assert f'robot:="{file}"' in camera.argv and 'camera:="front"' in camera.argv
+    assert camera.argv[-2:] == ("-r", "__ns:=/left")
+    names = [process.name for process in processes.table(str(file), sim=True)]
+    assert names == ["sim_node", "control_node"]
 
 
 def test_the_mode_goes_to_both_ends_of_the_chunks() -> None:

@@ -22,6 +22,9 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import IO
 
+from vla_ros.resources import robot_config
+from vla_ros.robot.inherit import read_robot
+
 PR_SET_PDEATHSIG = 1
 MAX_LINES_WAITING = 10_000
 # A process that ends sooner than this refused to start; another try would end the same way.
@@ -44,14 +47,18 @@ class Process:
     restart: bool = False
 
 
-def _node(name: str, parameters: Mapping[str, str], extra: Sequence[str]) -> Process:
+def _node(
+    name: str, parameters: Mapping[str, str], extra: Sequence[str], called: str | None = None
+) -> Process:
+    """called: the node's name where it is not its module's."""
     # rcl reads a parameter's value as YAML, and JSON strings are YAML strings: quotes, colons and
     # spaces in a prompt or a path arrive as they were typed. (YAML knows no surrogate pairs.)
     quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in parameters.items()}
     arguments = [item for key, value in quoted.items() for item in ("-p", f"{key}:={value}")]
-    argv = (sys.executable, "-m", f"vla_ros.nodes.{name}", "--ros-args", *arguments, *extra)
+    renamed = () if called is None else ("-r", f"__node:={called}")
+    argv = (sys.executable, "-m", f"vla_ros.nodes.{name}", "--ros-args", *renamed, *arguments, *extra)
     # The nodes' matrices are small: BLAS threads only wake up, and keep one another from a busy core.
-    return Process(name, argv, {"PYTHONUNBUFFERED": "1", "OPENBLAS_NUM_THREADS": "1"})
+    return Process(called or name, argv, {"PYTHONUNBUFFERED": "1", "OPENBLAS_NUM_THREADS": "1"})
 
 
 def table(
@@ -65,12 +72,12 @@ def table(
     """The processes that together run `policy` on `robot`.
 
     robot, policy: names or paths as given to the nodes' parameters; without a policy no policy_node.
-    sim: add the MuJoCo twin in place of the robot's own driver.
+    sim: add the MuJoCo twin in place of the robot's own driver and cameras.
     extra: ROS arguments for every node, such as `-r __ns:=/left` or `-p use_sim_time:=true`.
     mode: how chunks follow one another, for both ends of them; the nodes' default without it.
     """
     modes = {} if mode is None else {"mode": mode}
-    processes = [_node("sim_node", {"robot": robot}, extra)] if sim else []
+    processes = [_node("sim_node", {"robot": robot}, extra)] if sim else _cameras(robot, extra)
     processes.append(_node("control_node", {"robot": robot, **modes}, extra))
     if policy is not None:
         parameters = {"robot": robot, "policy": policy, **modes}
@@ -79,6 +86,19 @@ def table(
         # Without it control_node holds the arm, and it comes back stopped: the operator starts it again.
         processes.append(replace(_node("policy_node", parameters, extra), restart=True))
     return processes
+
+
+def _cameras(robot: str, extra: Sequence[str]) -> list[Process]:
+    """A camera_node for each camera to which the YAML gives a source. Its nodes check the file, not we."""
+    fields = read_robot(robot_config(robot)).data
+    cameras = fields.get("cameras") if isinstance(fields, dict) else None
+    named = cameras.items() if isinstance(cameras, dict) else ()
+    return [
+        # Without it there is no observation; the others go on.
+        replace(_node("camera_node", {"robot": robot, "camera": name}, extra, f"camera_{name}"), restart=True)
+        for name, camera in named
+        if isinstance(camera, dict) and camera.get("source") is not None
+    ]
 
 
 def die_with_parent() -> None:
@@ -204,10 +224,9 @@ class Supervisor:
                 if not process.restart or ran_s < REFUSED_WITHIN_S:
                     return ended
                 signal_group(self.children[process.name], signal.SIGKILL)
+                stopped = ": stopped until `vla start`" if process.name == "policy_node" else ""
                 with contextlib.suppress(queue.Full):
-                    self._lines.put_nowait(
-                        (process.name, f"{ended}; started again: stopped until `vla start`")
-                    )
+                    self._lines.put_nowait((process.name, f"{ended}; started again{stopped}"))
                 readers.append(self._start(process))
         return None
 

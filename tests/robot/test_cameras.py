@@ -79,6 +79,33 @@ def test_what_is_left_after_turning_and_cutting(folder: Path) -> None:
         ("flip: horizontally", "flip: found 'horizontally'; expected one of 'none', 'horizontal', "),
         ("flip: true", "flip: found true (true or false); expected one of 'none'"),
         ("undistort: 1", "undistort: found 1; expected true or false"),
+        ("source: {}", "source: found neither; expected exactly one of v4l2 and realsense; add v4l2:"),
+        ("source: {v4l2: {device: /dev/video0}, realsense: {}}", "source: found both; expected exactly one"),
+        (
+            "source: {v4l2: {device: /dev/video0}}\ntransport: compressed",
+            "transport: found compressed, though there is a source; expected raw, which is what camera_node",
+        ),
+        (
+            "source: {v4l2: {device: /dev/video0}}\nundistort: true",
+            "undistort: found true, though nothing tells of the lens; expected source.v4l2.calibration",
+        ),
+        (
+            "source: {v4l2: {device: /dev/video0, fourcc: mjpeg}}",
+            "source.v4l2.fourcc: found 'mjpeg'; expected four capital letters or digits such as MJPG",
+        ),
+        (
+            "source: {v4l2: {device: /dev/video0, exposure_ms: 0.01}}",
+            "source.v4l2.exposure_ms: found 0.01; expected a number from 0.1 to 1000 in ms",
+        ),
+        (
+            "source: {realsense: {serial: 12345}}",
+            "source.realsense.serial: found 12345; expected text; ",
+        ),
+        (
+            "source: {realsense: {depth_aligned: /front/color/image_raw}}",
+            "source.realsense.depth_aligned: found /front/color/image_raw for depth images, which "
+            "cameras.front.topic names for images",
+        ),
     ],
 )
 def test_mistakes(folder: Path, keys: str, says: str) -> None:

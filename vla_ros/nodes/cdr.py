@@ -29,15 +29,15 @@ class ImageWriter:
     """Serialises sensor_msgs/Image of one size and encoding."""
 
     def __init__(self, frame_id: str, width: int, height: int, encoding: str) -> None:
-        channels = {"rgb8": 3, "bgr8": 3, "mono8": 1}[encoding]
-        self._size = width * height * channels
+        depth = {"rgb8": 3, "bgr8": 3, "mono8": 1, "16UC1": 2}[encoding]
+        self._size = width * height * depth
         empty = _types["sensor_msgs/msg/Image"](
             header=_header(frame_id),
             height=height,
             width=width,
             encoding=encoding,
             is_bigendian=0,
-            step=width * channels,
+            step=width * depth,
             data=np.zeros(0, np.uint8),
         )
         # `data` is the last field, so an empty one ends with its length.
@@ -45,7 +45,7 @@ class ImageWriter:
         _LENGTH.pack_into(self._head, len(self._head) - _LENGTH.size, self._size)
 
     def serialise(self, stamp_ns: int, pixels: NDArray[np.uint8]) -> bytes:
-        """The message. pixels: uint8, C-contiguous, [height, width, channels].
+        """The message. pixels: uint8, C-contiguous, [height, width, bytes per pixel].
 
         Raises ValueError for a wrong size.
         """

@@ -22,6 +22,34 @@ def shown_size(camera: Camera) -> tuple[int, int]:
     return turned_size(camera)
 
 
+def source_problems(at: KeyPath, camera: Camera) -> Iterator[Problem]:
+    """Mistakes in the device that camera_node is to publish; at: the camera's path."""
+    source = camera.source
+    if source is None:
+        return
+    if (source.v4l2 is None) == (source.realsense is None):
+        yield Problem(
+            (*at, "source"),
+            "neither" if source.v4l2 is None else "both",
+            "exactly one of v4l2 and realsense",
+            "add v4l2: {device: /dev/video0}, or leave source out" if source.v4l2 is None else "remove one",
+        )
+    if camera.transport != "raw":
+        yield Problem(
+            (*at, "transport"),
+            f"{camera.transport}, though there is a source",
+            "raw, which is what camera_node publishes",
+            "leave transport out",
+        )
+    if camera.undistort and source.v4l2 is not None and source.v4l2.calibration is None:
+        yield Problem(
+            (*at, "undistort"),
+            "true, though nothing tells of the lens",
+            "source.v4l2.calibration, the file that ROS's camera_calibration wrote",
+            "calibrate the camera and name the file, or leave undistort out",
+        )
+
+
 def view_problems(at: KeyPath, camera: Camera) -> Iterator[Problem]:
     """Mistakes in how a camera's pictures are turned and cut; at: the camera's path."""
     crop = camera.crop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from vla_ros.robot.cameras import view_problems
+from vla_ros.robot.cameras import source_problems, view_problems
 from vla_ros.robot.config import Arm, Box, Camera, Robot, Stream
 from vla_ros.robot.driver_checks import (
     driver_problems,
@@ -40,6 +40,7 @@ def consistency_problems(robot: Robot) -> list[Problem]:
         problems += _stream_problems(("cameras", name), camera)
         problems += mount_problems(("cameras", name), camera, robot)
         problems += view_problems(("cameras", name), camera)
+        problems += source_problems(("cameras", name), camera)
         first = topics.setdefault(camera.topic, name)
         if first != name:
             problems.append(

@@ -52,6 +52,10 @@ def named_topics(robot: Robot) -> list[Named]:
     for name, camera in robot.cameras.items():
         found.append(Named(("cameras", name, "topic"), camera.topic, "images"))
         found.append(Named(("cameras", name, "camera_info"), camera.camera_info, "camera info"))
+        realsense = camera.source.realsense if camera.source is not None else None
+        if realsense is not None and realsense.depth_aligned is not None:
+            at = ("cameras", name, "source", "realsense", "depth_aligned")
+            found.append(Named(at, realsense.depth_aligned, "depth images"))
     return found
 
 

@@ -1,0 +1,168 @@
+"""An Intel RealSense camera, through pyrealsense2 (the extra `realsense`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from vla_ros.errors import ConfigError
+from vla_ros.nodes.capture import CameraLost, Captured, HardwareClock, Now, on_ros_clock
+from vla_ros.observation.views import Lens
+from vla_ros.robot.config import Camera, RealsenseSource
+
+_NO_FRAME_MS = 2000
+_MS_IN_NS = 1_000_000
+
+
+def load_sdk() -> Any:
+    """pyrealsense2. Raises ConfigError where it is not installed."""
+    try:
+        import pyrealsense2
+    except ImportError as error:
+        raise ConfigError(
+            f"source.realsense needs pyrealsense2 ({error}): pip install 'vla_ros[realsense]', and libusb-1.0"
+        ) from None
+    return pyrealsense2
+
+
+def plugged_in(sdk: Any, serial: str | None) -> Any:
+    """The camera of that serial number; without one the only camera there is. Raises CameraLost."""
+    found = {each.get_info(sdk.camera_info.serial_number): each for each in sdk.context().query_devices()}
+    there = ", ".join(found) or "none"
+    if serial is None and len(found) != 1:
+        raise CameraLost(
+            f"RealSense: {len(found)} cameras ({there}), so source.realsense.serial must say which"
+        )
+    if serial is not None and serial not in found:
+        raise CameraLost(f"RealSense {serial}: not plugged in; there are: {there}")
+    return found[serial] if serial is not None else next(iter(found.values()))
+
+
+class RealsenseCamera:
+    """Colours as RGB and, where wanted, depth as seen by the colour camera."""
+
+    encoding = "rgb8"
+
+    def __init__(
+        self, sdk: Any, camera: Camera, source: RealsenseSource, now: Now, find: Callable[[], Any]
+    ) -> None:
+        """sdk: pyrealsense2; now: the ROS clock, ns; find: the device, as `plugged_in` does."""
+        self._sdk, self._camera, self._source, self._now, self._find = sdk, camera, source, now, find
+        self._sensors: list[Any] = []
+        self._frames: Any = None
+        self._align: Any = None
+        self._depth_unit_mm = 1.0
+
+    def open(self) -> Lens | None:
+        """Start the streams with size, rate and exposure of the YAML. Raises CameraLost."""
+        self.close()
+        sdk = self._sdk
+        device = self._find()
+        try:
+            self._clock = HardwareClock()
+            self._frames = sdk.syncer() if self._source.depth_aligned else sdk.frame_queue(2)
+            colour = self._start(device, sdk.stream.color, sdk.format.rgb8)
+            if self._source.depth_aligned:
+                self._start(device, sdk.stream.depth, sdk.format.z16)
+                self._align = sdk.align(sdk.stream.color)
+                unit = self._sensors[-1].get_option(sdk.option.depth_units)
+                self._depth_unit_mm = unit * 1000.0
+        except RuntimeError as error:
+            self.close()
+            raise CameraLost(f"RealSense: {error}") from error
+        return lens_of(colour.as_video_stream_profile().get_intrinsics())
+
+    def _start(self, device: Any, stream: Any, layout: Any) -> Any:
+        """Start the sensor that has this stream; returns the stream's profile."""
+        sdk, camera = self._sdk, self._camera
+        offered: list[str] = []
+        for sensor in device.query_sensors():
+            for profile in sensor.get_stream_profiles():
+                if profile.stream_type() != stream or profile.format() != layout:
+                    continue
+                video = profile.as_video_stream_profile()
+                size = (video.width(), video.height())
+                offered.append(f"{size[0]}x{size[1]} at {profile.fps()} Hz")
+                if size == (camera.width, camera.height) and profile.fps() == camera.rate_hz:
+                    if stream == sdk.stream.color:
+                        self._expose(sensor)
+                    sensor.open(profile)
+                    self._sensors.append(sensor)
+                    sensor.start(self._frames)
+                    return profile
+        raise CameraLost(
+            f"RealSense: no {stream.name} of {camera.width}x{camera.height} at {camera.rate_hz:g} Hz, which "
+            f"the robot YAML says; it has {', '.join(dict.fromkeys(offered)) or 'none'}"
+        )
+
+    def _expose(self, sensor: Any) -> None:
+        option, exposure = self._sdk.option, self._source.exposure_ms
+        if exposure is None:
+            if sensor.supports(option.enable_auto_exposure):
+                sensor.set_option(option.enable_auto_exposure, 1)
+            return
+        if not sensor.supports(option.exposure):
+            raise CameraLost("RealSense: this camera takes no exposure_ms; leave it out")
+        # Colour sensors are USB video cameras: 0.1 ms.
+        if sensor.supports(option.enable_auto_exposure):
+            sensor.set_option(option.enable_auto_exposure, 0)
+        sensor.set_option(option.exposure, round(exposure * 10))
+
+    def read(self) -> Captured:
+        """The next frame of colours, with depth where one of the same moment has come. Raises CameraLost."""
+        depth = None
+        try:
+            while True:
+                if self._align is None:
+                    colour = self._frames.wait_for_frame(_NO_FRAME_MS)
+                    break
+                both = self._frames.wait_for_frames(_NO_FRAME_MS)
+                if both.get_color_frame():
+                    if both.get_depth_frame():
+                        both = self._align.process(both)
+                        depth = self._millimetres(both.get_depth_frame())
+                    colour = both.get_color_frame()
+                    break
+        except RuntimeError as error:
+            raise CameraLost(f"RealSense: {error}") from error
+        return Captured(self._stamp(colour), np.asanyarray(colour.get_data()), depth)
+
+    def _millimetres(self, frame: Any) -> Any:
+        depth = np.asanyarray(frame.get_data())
+        if abs(self._depth_unit_mm - 1.0) < 1e-6:
+            return depth
+        return np.rint(depth * self._depth_unit_mm).clip(0, 65535).astype(np.uint16)
+
+    def _stamp(self, frame: Any) -> int:
+        captured_ns = round(frame.get_timestamp() * _MS_IN_NS)
+        if frame.get_frame_timestamp_domain() == self._sdk.timestamp_domain.hardware_clock:
+            return self._clock.stamp(captured_ns, self._now())
+        # librealsense has put it on this machine's clock.
+        return on_ros_clock(captured_ns, time.time_ns(), self._now())
+
+    def close(self) -> None:
+        """Stop the streams."""
+        for sensor in self._sensors:
+            for end in (sensor.stop, sensor.close):
+                try:
+                    end()
+                except RuntimeError:  # unplugged
+                    continue
+        self._sensors, self._frames, self._align = [], None, None
+
+
+def lens_of(intrinsics: Any) -> Lens:
+    """librealsense's intrinsics as camera_info says them; other models than ROS's under their own name."""
+    model, d = intrinsics.model.name, np.array(intrinsics.coeffs, np.float64)
+    if model == "kannala_brandt4":
+        model, d = "equidistant", d[:4]
+    elif model in ("none", "brown_conrady") or not d.any():
+        model = "plumb_bob"
+    k = np.array(
+        [[intrinsics.fx, 0.0, intrinsics.ppx], [0.0, intrinsics.fy, intrinsics.ppy], [0.0, 0.0, 1.0]]
+    )
+    p = np.column_stack([k, np.zeros(3)])
+    return Lens(intrinsics.width, intrinsics.height, model, d, k, np.eye(3), p, True)

@@ -1,0 +1,95 @@
+"""A camera of the Video4Linux kind (USB webcams and the like), through OpenCV."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from typing import Any
+
+import cv2
+
+from vla_ros.nodes.capture import CameraLost, Captured, Now, on_ros_clock
+from vla_ros.observation.views import Lens
+from vla_ros.robot.config import Camera, V4l2Source
+
+# V4L2_CID_EXPOSURE_AUTO: V4L2_EXPOSURE_MANUAL and V4L2_EXPOSURE_APERTURE_PRIORITY; exposure is in 0.1 ms.
+_MANUAL, _AUTOMATIC = 1, 3
+
+
+class V4l2Camera:
+    """One device, read as BGR."""
+
+    encoding = "bgr8"
+
+    def __init__(self, camera: Camera, source: V4l2Source, lens: Lens | None, now: Now) -> None:
+        """lens: from its calibration file; now: the ROS clock, ns."""
+        self._camera, self._source, self._lens, self._now = camera, source, lens, now
+        self._capture: cv2.VideoCapture | None = None
+
+    def open(self) -> Lens | None:
+        """Open the device with format, size, rate and exposure of the YAML. Raises CameraLost."""
+        self.close()
+        device = self._source.device
+        try:
+            is_device = stat.S_ISCHR(os.stat(device).st_mode)
+        except OSError as error:
+            raise CameraLost(f"{device}: {error.strerror}; plug the camera in, or correct device") from None
+        # Anything else that has a name is a recorded video.
+        self._capture = cv2.VideoCapture(device, cv2.CAP_V4L2 if is_device else cv2.CAP_FFMPEG)
+        if not self._capture.isOpened():
+            self.close()
+            raise CameraLost(
+                f"{device}: cannot be opened; another process may hold it, or may we not read it"
+            )
+        if is_device:
+            self._configure(self._capture)
+        return self._lens
+
+    def _configure(self, capture: cv2.VideoCapture) -> None:
+        camera, source = self._camera, self._source
+        code = cv2.VideoWriter.fourcc(*source.fourcc)
+        wanted: list[tuple[str, int, float]] = [
+            (f"fourcc {source.fourcc}", cv2.CAP_PROP_FOURCC, code),
+            (f"width {camera.width}", cv2.CAP_PROP_FRAME_WIDTH, camera.width),
+            (f"height {camera.height}", cv2.CAP_PROP_FRAME_HEIGHT, camera.height),
+            (f"rate_hz {camera.rate_hz:g}", cv2.CAP_PROP_FPS, camera.rate_hz),
+        ]
+        for what, key, value in wanted:
+            if not capture.set(key, value) or abs(capture.get(key) - value) > 0.01 * value:
+                raise CameraLost(
+                    f"{source.device}: does not take {what}; choose of what "
+                    f"`v4l2-ctl -d {source.device} --list-formats-ext` lists"
+                )
+        exposure = source.exposure_ms
+        took = capture.set(cv2.CAP_PROP_AUTO_EXPOSURE, _AUTOMATIC if exposure is None else _MANUAL)
+        if exposure is not None and not (took and capture.set(cv2.CAP_PROP_EXPOSURE, round(exposure * 10))):
+            raise CameraLost(
+                f"{source.device}: does not take exposure_ms {exposure:g}; leave it out or change it"
+            )
+
+    def read(self) -> Captured:
+        """The next frame. Raises CameraLost when the device is gone or gives another size."""
+        capture, device = self._capture, self._source.device
+        if capture is None:
+            raise CameraLost(f"{device}: not open")
+        pixels: Any
+        there, pixels = capture.read()
+        if not there:
+            raise CameraLost(f"{device}: gives no more frames")
+        # V4L2 drivers stamp buffers on the monotonic clock.
+        captured_ns = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+        stamp_ns = on_ros_clock(captured_ns, time.monotonic_ns(), self._now())
+        height, width = pixels.shape[:2]
+        if (width, height) != (self._camera.width, self._camera.height):
+            raise CameraLost(
+                f"{device}: gives {width}x{height}, the robot YAML says "
+                f"{self._camera.width}x{self._camera.height}; correct width and height there"
+            )
+        return Captured(stamp_ns, pixels)
+
+    def close(self) -> None:
+        """Release the device."""
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
