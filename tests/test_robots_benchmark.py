@@ -17,7 +17,7 @@ MOST_MM, MOST_MRAD = 5.0, 15.0
 
 
 @pytest.mark.graph
-def test_each_driver_brings_its_arm_where_the_policy_wants_it() -> None:
+def test_each_driver_brings_its_arm_where_the_policy_wants_it(ros_domain: int) -> None:
     rows = robots.run(lambda _: None, ONE_PER_DRIVER, measured_s=4.0).rows
     assert {(row["robot"], row["space"]) for row in rows} == {
         (name, space) for name in ONE_PER_DRIVER for space in (JOINT, TOOL)

@@ -51,7 +51,7 @@ class Heard:
 
 def run(progress: Progress, robots: Sequence[str] = ROBOTS, measured_s: float = MEASURED_S) -> Bench:
     """One row per arm and space. Raises VlaRosError when a graph cannot be started."""
-    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     configure_dds()
     rows: list[dict[str, Value]] = []

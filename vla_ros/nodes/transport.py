@@ -43,6 +43,7 @@ _FAST_DDS_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFIL
 _CYCLONE_VARIABLE = "CYCLONEDDS_URI"
 _RANGE_VARIABLE, _LOCALHOST, _BY_PROFILE = "ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST", "SYSTEM_DEFAULT"
 _LOCALHOST_PROFILE = "fastdds_localhost.xml"
+_configured = False
 # malloc.h; the threshold is glibc's upper bound for it on 64 bits.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 32 << 20
@@ -70,10 +71,15 @@ def configure_dds(images: Images = "none", environment: MutableMapping[str, str]
     A profile that the user named is kept; named in only one of Fast DDS's two variables, it is copied to
     the other, since the wrong one is ignored silently. images: what this process does with some; without,
     it shares no memory, and so never waits for one that has died. Also has the process keep freed memory
-    (see `keep_freed_memory`).
+    (see `keep_freed_memory`). The first call of a process counts: Fast DDS reads its profile once.
     """
+    global _configured
     import rclpy
 
+    if environment is os.environ:
+        if _configured:
+            return
+        _configured = True
     keep_freed_memory()
     environment.setdefault(_CYCLONE_VARIABLE, (PROFILES / "cyclonedds.xml").as_uri())
     named = [environment[name] for name in _FAST_DDS_VARIABLES if environment.get(name)]
