@@ -59,27 +59,34 @@ class RealsenseCamera:
     def open(self) -> Lens | None:
         """Start the streams with size, rate and exposure of the YAML. Raises CameraLost."""
         self.close()
-        sdk = self._sdk
-        device = self._find()
+        sdk, aligned = self._sdk, self._source.depth_aligned is not None
         try:
-            self._clock = HardwareClock()
-            self._frames = sdk.syncer() if self._source.depth_aligned else sdk.frame_queue(2)
-            colour = self._start(device, sdk.stream.color, sdk.format.rgb8)
-            if self._source.depth_aligned:
-                self._start(device, sdk.stream.depth, sdk.format.z16)
+            sensors = list(self._find().query_sensors())
+            colour_at, colour = self._chosen(sensors, sdk.stream.color, sdk.format.rgb8)
+            profiles = {colour_at: [colour]}
+            if aligned:
+                depth_at, depth = self._chosen(sensors, sdk.stream.depth, sdk.format.z16)
+                # One sensor gives both in cameras such as the D405.
+                profiles.setdefault(depth_at, []).append(depth)
                 self._align = sdk.align(sdk.stream.color)
-                unit = self._sensors[-1].get_option(sdk.option.depth_units)
-                self._depth_unit_mm = unit * 1000.0
+                self._depth_unit_mm = sensors[depth_at].get_option(sdk.option.depth_units) * 1000.0
+            self._clock = HardwareClock()
+            self._frames = sdk.syncer() if aligned else sdk.frame_queue(2)
+            self._expose(sensors[colour_at])
+            for index, wanted in profiles.items():
+                sensors[index].open(wanted)
+                self._sensors.append(sensors[index])
+                sensors[index].start(self._frames)
         except RuntimeError as error:
             self.close()
             raise CameraLost(f"RealSense: {error}") from error
         return lens_of(colour.as_video_stream_profile().get_intrinsics())
 
-    def _start(self, device: Any, stream: Any, layout: Any) -> Any:
-        """Start the sensor that has this stream; returns the stream's profile."""
-        sdk, camera = self._sdk, self._camera
+    def _chosen(self, sensors: list[Any], stream: Any, layout: Any) -> tuple[int, Any]:
+        """(index of the sensor, profile) of the stream with the YAML's size and rate."""
+        camera = self._camera
         offered: list[str] = []
-        for sensor in device.query_sensors():
+        for index, sensor in enumerate(sensors):
             for profile in sensor.get_stream_profiles():
                 if profile.stream_type() != stream or profile.format() != layout:
                     continue
@@ -87,12 +94,7 @@ class RealsenseCamera:
                 size = (video.width(), video.height())
                 offered.append(f"{size[0]}x{size[1]} at {profile.fps()} Hz")
                 if size == (camera.width, camera.height) and profile.fps() == camera.rate_hz:
-                    if stream == sdk.stream.color:
-                        self._expose(sensor)
-                    sensor.open(profile)
-                    self._sensors.append(sensor)
-                    sensor.start(self._frames)
-                    return profile
+                    return index, profile
         raise CameraLost(
             f"RealSense: no {stream.name} of {camera.width}x{camera.height} at {camera.rate_hz:g} Hz, which "
             f"the robot YAML says; it has {', '.join(dict.fromkeys(offered)) or 'none'}"
@@ -106,10 +108,12 @@ class RealsenseCamera:
             return
         if not sensor.supports(option.exposure):
             raise CameraLost("RealSense: this camera takes no exposure_ms; leave it out")
-        # Colour sensors are USB video cameras: 0.1 ms.
+        # A colour sensor of its own is a USB video camera, which counts in 0.1 ms; the stereo module, which
+        # gives the colours of cameras such as the D405, counts in microseconds.
+        per_ms = 1000 if sensor.is_depth_sensor() else 10
         if sensor.supports(option.enable_auto_exposure):
             sensor.set_option(option.enable_auto_exposure, 0)
-        sensor.set_option(option.exposure, round(exposure * 10))
+        sensor.set_option(option.exposure, round(exposure * per_ms))
 
     def read(self) -> Captured:
         """The next frame of colours, with depth where one of the same moment has come. Raises CameraLost."""
