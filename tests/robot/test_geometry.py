@@ -9,12 +9,13 @@ import numpy as np
 import pinocchio as pin
 import pytest
 
-from vla_ros.robot.config import Robot
+from vla_ros.robot.config import Box, Robot
 from vla_ros.robot.geometry import Geometry
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import load_robot, read_urdf
 
-FILE = Path(__file__).parents[2] / "robot_configs" / "franka_dual.yaml"
+FILES = sorted((Path(__file__).parents[2] / "robot_configs").glob("*.yaml"))
+FILE = next(file for file in FILES if file.stem == "franka_dual")
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +91,54 @@ def test_distances_are_those_of_points_on_the_lines(robot, kinematics, geometry)
     assert near
 
 
-def test_no_point_moves_further_than_the_reach_says(robot, kinematics, geometry) -> None:
+def skin(file: Path, robot: Robot, name: str, q: np.ndarray) -> np.ndarray:
+    """Points [N, 3] on the moving links' capsules in the arm's root, from the URDF: all around both ends."""
+    arm = robot.arms[name]
+    model = pin.buildModelFromXML(read_urdf(file, arm))
+    data = model.createData()
+    joints = [model.getJointId(joint) for joint in arm.joints]
+    turns = np.zeros(model.nv)
+    turns[[model.joints[joint].idx_v for joint in joints]] = q
+    pin.framesForwardKinematics(model, data, pin.integrate(model, pin.neutral(model), turns))
+    end = data.oMf[model.getFrameId(arm.tip_frame or arm.tool_frame)].translation
+    origins = [data.oMi[joint].translation for joint in joints]
+    length = np.linalg.norm(end - origins[-1])
+    end = origins[-1] + (end - origins[-1]) * max(0.0, 1 - arm.link_radius / length) if length else end
+    around = arm.link_radius * np.concatenate([np.eye(3), -np.eye(3)]).T
+    points = []
+    for joint, (one, other) in zip(joints, itertools.pairwise([*origins, end]), strict=True):
+        turned = data.oMi[joint].rotation @ around
+        points += [one + turned.T, other + turned.T]
+    return np.concatenate(points)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_no_point_moves_further_than_the_reach_says(file: Path) -> None:
+    """Each joint on its own, and some together; a WidowX, which has no boxes, gets one."""
+    robot = load_robot(file)
+    if not robot.safety.forbidden:
+        box = Box(min=(0.2, -1.0, -1.0), max=(1.0, 1.0, -0.5))
+        robot = robot.model_copy(update={"safety": robot.safety.model_copy(update={"forbidden": [box]})})
+    chains = {
+        name: Kinematics(read_urdf(file, arm), arm.joints, arm.base_frame, arm.tool_frame)
+        for name, arm in robot.arms.items()
+    }
     rng = np.random.default_rng(4)
-    reach = geometry.rules[0].reach
-    for _ in range(200):
-        q = random_joints(robot, rng)
-        there = q + rng.normal(0, 0.2, 7) * (rng.random(7) < 0.4)
-        moved = np.linalg.norm(origins(robot, "left", there) - origins(robot, "left", q), axis=1).max()
-        assert moved <= reach @ np.abs(there - q) + 1e-9
+    for rule in Geometry(robot, chains).rules:
+        begin = 0
+        for name in rule.arms:
+            arm = robot.arms[name]
+            count = len(arm.joints)
+            reach, begin = rule.reach[begin : begin + count], begin + count
+            low, high = np.array(arm.limits.position).T
+            for number in range(60):
+                q = rng.uniform(low, high)
+                steps = rng.normal(0, 0.2, count) * (rng.random(count) < 0.4)
+                if number % 2:
+                    steps = 0.05 * np.eye(count)[number // 2 % count]
+                before, after = (skin(file, robot, name, place) for place in (q, q + steps))
+                assert np.linalg.norm(after - before, axis=1).max() <= reach @ np.abs(steps) + 1e-9
+        assert begin == len(rule.reach)
 
 
 def test_a_robot_without_boxes_and_a_second_arm_has_no_rules(robot, kinematics) -> None:

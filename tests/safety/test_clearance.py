@@ -1,14 +1,19 @@
-"""Which arms have to brake, on a line: three carriages side by side, each with one joint."""
+"""Which arms have to brake, on a line: three carriages side by side, each with one joint. And a Piper, whose
+fingers end beyond the frame that it is commanded by."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 
-from vla_ros.safety.clearance import Clearance
+from vla_ros.robot.geometry import Geometry
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.robot.load import load_robot, read_urdf
+from vla_ros.safety.clearance import RESOLUTION, Clearance
 
 APART = 0.1
 
@@ -86,3 +91,26 @@ def test_far_links_are_looked_at_once() -> None:
     ways = {"a": way, "b": np.array([[0.5]]), "c": np.array([[1.0]])}
     Clearance(cast(Any, line)).blocked({name: way[0] for name in ways}, ways, lambda name: ways[name])
     assert line.looked == 2
+
+
+def test_a_pipers_fingertips_are_stopped_at_the_table() -> None:
+    """Only joint 5 turns, and takes down what lies beyond the flange: seen 0.08 m above, it has to be looked
+    at again before it is there."""
+    file = Path(__file__).parents[2] / "robot_configs" / "agilex_piper.yaml"
+    robot = load_robot(file)
+    arm = robot.arms["arm"]
+    chain = Kinematics(read_urdf(file, arm), arm.joints, arm.base_frame, arm.tool_frame)
+    geometry = Geometry(robot, {"arm": chain})
+    (table,) = geometry.rules
+    clearance = Clearance(geometry)
+    q = np.array([0.0, 2.15, -0.85, 0.0, -1.2, 0.0])
+    step = 0.55 / 300 * np.eye(6)[4]
+    assert 0.07 < geometry.distance(table, q) < 0.08
+    assert geometry.distance(table, q + 300 * step) < -0.01
+    for _ in range(300):
+        found = clearance.blocked({"arm": q}, {"arm": (q + step)[None]}, lambda _, q=q: q[None])
+        if found:
+            break
+        q = q + step
+    assert found == {"arm": ["forbidden"]}
+    assert 0.0 <= geometry.distance(table, q) < RESOLUTION

@@ -156,11 +156,11 @@ class _Chain:
         self.links = list(self._lines(name, ids, ends, radius))
         first = root * source.jointPlacements[1]
         self.mount = list(_capsule(f"{name}/mount", 0, pose.translation, first.translation, radius))
-        # Of any point: the tool's, and the radius around it; a joint that slides takes all along by the same.
+        # Of any point: the tip's, and the radius around it; a joint that slides takes all along by the same.
         turns = [
             "JointModelP" not in source.joints[source.getJointId(j)].shortname() for j in kinematics.joints
         ]
-        self.reach = kinematics.reach + np.where(turns, radius, 0.0)
+        self.reach = kinematics.reach_of(tip) + np.where(turns, radius, 0.0)
 
     @staticmethod
     def _lines(

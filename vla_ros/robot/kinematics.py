@@ -121,7 +121,7 @@ class Kinematics:
             raise KinematicsError(
                 f"not all of {list(self.joints)} lie between '{base_frame}' and tool_frame '{tool_frame}'"
             )
-        self.reach: FloatArray = _reach(model, model.frames[self._tool].placement.translation)[self._order]
+        self.reach: FloatArray = self.reach_of(self._tool)
         base_to_world = model.frames[base].placement
         self._rotation: FloatArray = np.array(base_to_world.rotation.T)
         self._origin: FloatArray = np.array(base_to_world.translation)
@@ -144,6 +144,10 @@ class Kinematics:
     def base(self) -> int:
         """Index of the base's frame in `model`."""
         return int(self._base)
+
+    def reach_of(self, frame: int) -> FloatArray:
+        """As `reach`, float64 [J], for the frame of this index in `model`, fixed to the last joint."""
+        return _reach(self._model, self._model.frames[frame].placement.translation)[self._order]
 
     def forward(self, q: ArrayLike) -> FloatArray:
         """Pose of the tool in the base frame, 4x4, for joints q [J].
@@ -292,10 +296,10 @@ class Kinematics:
         return pose
 
 
-def _reach(model: pin.Model, tool: FloatArray) -> FloatArray:
-    """[J], in the order of a model's one chain: the tool's greatest distance from each joint's axis, tool [3]
+def _reach(model: pin.Model, point: FloatArray) -> FloatArray:
+    """[J], in the order of a model's one chain: a point's greatest distance from each joint's axis, point [3]
     being its place in the last joint's frame; 1 for a joint that slides."""
-    ends = [*(model.jointPlacements[index].translation for index in range(2, model.njoints)), tool]
+    ends = [*(model.jointPlacements[index].translation for index in range(2, model.njoints)), point]
     slides = np.array(["JointModelP" in model.joints[i].shortname() for i in range(1, model.njoints)])
     furthest = np.maximum(np.abs(model.lowerPositionLimit), np.abs(model.upperPositionLimit))
     lengths = np.linalg.norm(ends, axis=1) + np.where(slides, furthest, 0.0)
