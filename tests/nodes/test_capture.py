@@ -55,6 +55,8 @@ def test_it_begins_anew_when_either_clock_is_set() -> None:
     # Plugged in again: its counter begins at 0.
     assert clock.stamp(0, NOW + 60_000 * MS) == NOW + 60_000 * MS
     assert clock.stamp(33 * MS, NOW + 60_040 * MS) == NOW + 60_033 * MS
+    # ... at once, so that the times on both sides differ by less than any frame may take.
+    assert clock.stamp(0, NOW + 60_100 * MS) == NOW + 60_100 * MS
     # This machine's clock was set forward, and then back.
     assert clock.stamp(66 * MS, NOW + 90_000 * MS) == NOW + 90_000 * MS
     assert clock.stamp(99 * MS, NOW + 20_000 * MS) == NOW + 20_000 * MS

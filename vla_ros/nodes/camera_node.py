@@ -29,8 +29,8 @@ from vla_ros.robot.config import Camera
 from vla_ros.robot.load import load_robot
 
 RETRY_S = 1.0
-# OpenCV waits 10 s for a frame of a device that is there but gives none.
-_STOP_S = 12.0
+# What a device may wait for a frame, and a little more.
+_STOP_S = 4.0
 
 
 class CameraNode(ManagedNode):

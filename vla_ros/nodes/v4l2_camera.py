@@ -15,6 +15,10 @@ from vla_ros.robot.config import Camera, V4l2Source
 
 # V4L2_CID_EXPOSURE_AUTO: V4L2_EXPOSURE_MANUAL and V4L2_EXPOSURE_APERTURE_PRIORITY; exposure is in 0.1 ms.
 _MANUAL, _AUTOMATIC = 1, 3
+# 29.97 Hz for 30.
+_RATE_OFF = 0.01
+# How long a camera that is there may give no frame, s; OpenCV looks when it first reads from one.
+os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2")
 
 
 class V4l2Camera:
@@ -49,14 +53,20 @@ class V4l2Camera:
     def _configure(self, capture: cv2.VideoCapture) -> None:
         camera, source = self._camera, self._source
         code = cv2.VideoWriter.fourcc(*source.fourcc)
-        wanted: list[tuple[str, int, float]] = [
-            (f"fourcc {source.fourcc}", cv2.CAP_PROP_FOURCC, code),
-            (f"width {camera.width}", cv2.CAP_PROP_FRAME_WIDTH, camera.width),
-            (f"height {camera.height}", cv2.CAP_PROP_FRAME_HEIGHT, camera.height),
-            (f"rate_hz {camera.rate_hz:g}", cv2.CAP_PROP_FPS, camera.rate_hz),
-        ]
-        for what, key, value in wanted:
-            if not capture.set(key, value) or abs(capture.get(key) - value) > 0.01 * value:
+        wanted = {
+            cv2.CAP_PROP_FOURCC: (f"fourcc {source.fourcc}", float(code)),
+            cv2.CAP_PROP_FRAME_WIDTH: (f"width {camera.width}", float(camera.width)),
+            cv2.CAP_PROP_FRAME_HEIGHT: (f"height {camera.height}", float(camera.height)),
+            cv2.CAP_PROP_FPS: (f"rate_hz {camera.rate_hz:g}", camera.rate_hz),
+        }
+        # A size counts once both its numbers are set, and each of these may change the others.
+        for key, (_, value) in wanted.items():
+            capture.set(key, value)
+        for key, (what, value) in wanted.items():
+            found = capture.get(key)
+            if key == cv2.CAP_PROP_FPS and found <= 0:  # a driver that does not tell
+                continue
+            if abs(found - value) > (_RATE_OFF * value if key == cv2.CAP_PROP_FPS else 0):
                 raise CameraLost(
                     f"{source.device}: does not take {what}; choose of what "
                     f"`v4l2-ctl -d {source.device} --list-formats-ext` lists"
