@@ -94,6 +94,33 @@ def test_an_arm_goes_on_home_without_a_policy_but_not_without_a_driver() -> None
     assert bench.supervisor.mode == modes.STOPPING
 
 
+def test_what_is_lost_for_good_ends_the_stream_and_needs_a_new_start() -> None:
+    bench = following()
+    bench.supervisor.lose("driver_gone", "as told", bench.now_ns, for_good=True)
+    assert bench.supervisor.mode == modes.STOPPING
+    bench.tick(80)
+    assert bench.supervisor.mode == modes.IDLE and not bench.supervisor.live
+    assert bench.supervisor.hold_reason == "driver_gone: as told"
+    with pytest.raises(Refused, match="idle"):
+        bench.add(bench.tool_chunk((0.02, 0, 0)))
+    bench.start()
+    assert bench.supervisor.hold_reason == ""
+    bench.supervisor.lose("driver_gone", "as told", bench.now_ns, for_good=True)
+    assert bench.supervisor.mode == modes.STOPPING, "it is not taken up from a start before, either"
+    bench.assert_limits()
+
+
+def test_an_emergency_stop_s_stream_ends_where_something_is_lost_for_good() -> None:
+    bench = following()
+    bench.request("estop")
+    bench.tick(80)
+    assert bench.supervisor.live, "held until reset"
+    bench.supervisor.lose("driver_gone", "as told", bench.now_ns, for_good=True)
+    bench.tick(40)
+    assert bench.supervisor.mode == modes.ESTOP and not bench.supervisor.live
+    bench.assert_limits()
+
+
 def test_an_encoder_s_glitch_is_counted_and_moves_nothing() -> None:
     bench = following()
     smooth = bench.q

@@ -17,11 +17,11 @@ TRANSITIONS: dict[str, dict[str, str]] = {
     IDLE: {"start": WAITING, "stop": IDLE, "reset": IDLE, "home": HOMING, "estop": ESTOP},
     WAITING: {
         "start": WAITING, "stop": STOPPING, "reset": STOPPING, "home": HOMING, "estop": ESTOP,
-        "engaged": POLICY,
+        "engaged": POLICY, "fault": STOPPING,
     },
     POLICY: {
         "start": POLICY, "stop": STOPPING, "reset": STOPPING, "home": HOMING, "estop": ESTOP,
-        "lost": WAITING,
+        "lost": WAITING, "fault": STOPPING,
     },
     HOMING: {
         "stop": STOPPING, "reset": STOPPING, "home": HOMING, "estop": ESTOP,

@@ -55,8 +55,8 @@ POLICYS = ("policy_gone", "stale_chunk")
 
 @dataclass(frozen=True)
 class Event:
-    """Something worth counting and telling: `kind` is "refused_chunk", "lost" (a hold), "estop", "fault"
-    (home was not reached), "counted" (nothing else follows from it) or "mode"."""
+    """Something worth counting and telling: `kind` is "refused_chunk", "lost" (a hold), "estop", "fault" (given
+    up until it is asked for again), "counted" (nothing else follows from it) or "mode"."""
 
     kind: str
     reason: str
@@ -138,14 +138,30 @@ class Supervisor:
         events, self._events = self._events, []
         return events
 
-    def lose(self, reason: str, text: str, now_ns: int) -> None:
+    def lose(self, reason: str, text: str, now_ns: int, for_good: bool = False) -> None:
         """Take note that something needed is gone: chunks in hand are forgotten, and the arms are brought to
-        a hold where they follow the policy or go home. May be called at every tick while it is gone."""
+        a hold where they follow the policy or go home. May be called at every tick while it is gone.
+
+        for_good: its coming back is not enough to go on. The streams end with the arms at rest, those of an
+        emergency stop too, and only a new start opens them."""
         if self.mode in (WAITING, POLICY):
             self._forget_chunks(now_ns)
             self.hold_reason = f"{reason}: {text}"
-        if self.mode != HOMING or reason not in POLICYS:
+        if for_good:
+            self._let_go = self._let_go or self.mode == ESTOP
+            self._step("fault", reason, text)
+        elif self.mode != HOMING or reason not in POLICYS:
             self._step("lost", reason, text)
+
+    def check(self, what: str, now_ns: int) -> None:
+        """Raises Refused where :meth:`request` would refuse `what` now; changes nothing."""
+        if what not in TRANSITIONS[self.mode]:
+            hint = " call reset first" if self.mode == ESTOP else " stop first"
+            raise Refused(self.mode, f"{what} is not possible in mode '{self.mode}':{hint}")
+        if what in ("start", "home"):
+            stale = self._senses.stale(now_ns)
+            if stale:
+                raise Refused("joint_states", f"cannot {what}: {stale}")
 
     def request(self, what: str, now_ns: int, reason: str = "") -> str:
         """Serve "start", "stop", "reset", "home" or "estop"; returns what happens, for people.
@@ -154,13 +170,7 @@ class Supervisor:
 
         Raises Refused where it cannot be done now.
         """
-        if what not in TRANSITIONS[self.mode]:
-            hint = " call reset first" if self.mode == ESTOP else " stop first"
-            raise Refused(self.mode, f"{what} is not possible in mode '{self.mode}':{hint}")
-        if what in ("start", "home"):
-            stale = self._senses.stale(now_ns)
-            if stale:
-                raise Refused("joint_states", f"cannot {what}: {stale}")
+        self.check(what, now_ns)
         if what == "start" and self.mode == POLICY:
             return "already started"
         before = self.mode
@@ -386,7 +396,8 @@ class Supervisor:
     def _step(self, event: str, reason: str, text: str) -> None:
         if event not in TRANSITIONS[self.mode]:
             return
-        self.hold_reason = f"{reason}: {text}" if event in ("lost", "fault") else ""
+        if event != "rested":  # what brought the arms to rest stays true
+            self.hold_reason = f"{reason}: {text}" if event in ("lost", "fault") else ""
         self._events.append(
             Event("mode" if event in ("engaged", "arrived", "rested") else event, reason, text)
         )
