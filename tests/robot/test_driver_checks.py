@@ -48,6 +48,16 @@ def on(content: dict, arm: dict) -> None:
     content["cameras"]["wrist"]["mount"] = {"arm": "left", "position": [0.0, 0.0, 0.1]}
 
 
+def pose_of(frame: str) -> Any:
+    """piper_pose, with this tool frame."""
+
+    def change(_: dict, arm: dict) -> None:
+        arm.update(driver="piper_pose", tool_frame=frame)
+        arm.pop("tip_frame")
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("robot", "change", "words"),
     [
@@ -84,6 +94,15 @@ def on(content: dict, arm: dict) -> None:
             put("drivers", "piper_joint", "enable", "topic", value="/enable_flag"),
             ["piper_joint.enable: found both", "which says whether it worked"],
         ),
+        (
+            "agilex_piper",
+            pose_of("gripper_tcp"),
+            [
+                "arms.arm.tool_frame: found 'gripper_tcp', 0.136 m and 0.000 rad away from 'link6'",
+                "expected 'link6': the arm takes the poses of piper_pose for those of its last joint's link",
+                "write tool_frame: link6 and tip_frame: gripper_tcp, or choose piper_joint",
+            ],
+        ),
         ("agilex_piper", put("drivers", "piper_joint", "enable", value={}), ["enable: found neither"]),
         ("agilex_piper", put("drivers", "piper_joint", "speed_percent", value=0), ["from 1 to 100 in %"]),
         (
@@ -114,3 +133,16 @@ def test_a_gripper_with_readings_of_its_own_needs_no_joint_of_the_urdf(tmp_path:
     file.write_text(yaml.safe_dump(content))
     gripper = load_robot(file).arms["arm"].gripper
     assert gripper is not None and gripper.reads == (0.0, 3.5)
+
+
+@pytest.mark.parametrize(("driver", "tool"), [("piper_pose", "link6"), ("piper_joint", "gripper_tcp")])
+def test_a_pipers_poses_are_of_its_flange_and_joints_of_any_tool(
+    tmp_path: Path, driver: str, tool: str
+) -> None:
+    content = yaml.safe_load((CONFIGS / "agilex_piper.yaml").read_text())
+    content["arms"]["arm"].update(driver=driver, tool_frame=tool)
+    (tmp_path / "urdf").symlink_to(CONFIGS / "urdf")
+    file = tmp_path / "robot.yaml"
+    file.write_text(yaml.safe_dump(content))
+    arm = load_robot(file).arms["arm"]
+    assert (arm.driver, arm.tool_frame) == (driver, tool)

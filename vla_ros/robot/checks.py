@@ -6,17 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from vla_ros.robot.cameras import source_problems, view_problems
 from vla_ros.robot.config import Arm, Box, Camera, Robot, Stream
-from vla_ros.robot.driver_checks import (
-    driver_problems,
-    gripper_problems,
-    mount_problems,
-)
+from vla_ros.robot.driver_checks import driver_problems, gripper_problems, mount_problems
 from vla_ros.robot.topics import topic_problems
 from vla_ros.robot.words import advice, quoted
 from vla_ros.robot.yaml_lines import KeyPath, Problem
-
-# Rounding in a YAML or a URDF is not a looser limit.
-_ROUNDING = 1e-6
 
 
 def consistency_problems(robot: Robot) -> list[Problem]:

@@ -8,16 +8,13 @@ import numpy as np
 
 from vla_ros.errors import KinematicsError
 from vla_ros.robot.config import Arm, Robot
-from vla_ros.robot.driver_checks import gripper_description_problems
+from vla_ros.robot.driver_checks import ROUNDING, gripper_description_problems, piper_tool_problems
 from vla_ros.robot.geometry import Geometry
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.urdf import MOVABLE, Description, parse_urdf
 from vla_ros.robot.words import advice, quoted
 from vla_ros.robot.yaml_lines import KeyPath, Problem
 from vla_ros.types import FloatArray
-
-# Rounding in a YAML or a URDF is not a looser limit.
-_ROUNDING = 1e-6
 
 
 def description_problems(robot: Robot, name: str, xml: str, source: str) -> list[Problem]:
@@ -44,6 +41,7 @@ def description_problems(robot: Robot, name: str, xml: str, source: str) -> list
             Problem((*at, "urdf"), f"a URDF that does not fit ({error})", "one that does", "correct it"),
         ]
     problems += _cartesian_frame_problems(at, arm, xml, home)
+    problems += piper_tool_problems(at, arm, urdf, kinematics)
     box = robot.safety.workspace
     for axis, value, low, high in zip(range(3), home[:3, 3], box.min, box.max, strict=True):
         if not low <= value <= high:
@@ -173,7 +171,7 @@ def _cartesian_frame_problems(at: KeyPath, arm: Arm, xml: str, home: FloatArray)
         return
     try:
         relabelled = Kinematics(xml, arm.joints, cartesian.frame, arm.tool_frame).forward(arm.home)
-        same = bool(np.abs(relabelled - home).max() <= _ROUNDING)
+        same = bool(np.abs(relabelled - home).max() <= ROUNDING)
     except KinematicsError:  # the frame moves with the arm
         same = False
     if not same:
@@ -189,7 +187,7 @@ def _limit_problems(at: KeyPath, arm: Arm, urdf: Description) -> Iterator[Proble
     for index, name in enumerate(arm.joints):
         joint = urdf.joints[name]
         low, high = arm.limits.position[index]
-        if low < joint.lower - _ROUNDING or high > joint.upper + _ROUNDING:
+        if low < joint.lower - ROUNDING or high > joint.upper + ROUNDING:
             yield Problem(
                 (*at, "limits", "position", index),
                 f"[{low}, {high}] for {name}",
@@ -197,7 +195,7 @@ def _limit_problems(at: KeyPath, arm: Arm, urdf: Description) -> Iterator[Proble
                 "tighten them",
             )
         velocity = arm.limits.velocity[index]
-        if velocity > joint.velocity + _ROUNDING:
+        if velocity > joint.velocity + ROUNDING:
             yield Problem(
                 (*at, "limits", "velocity", index),
                 f"{velocity} for {name}",

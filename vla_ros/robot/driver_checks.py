@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
+import pinocchio as pin
+
 from vla_ros.robot.config import Arm, Camera, Enable, Gripper, Robot
+from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.urdf import MOVABLE, Description
 from vla_ros.robot.words import advice, quoted
 from vla_ros.robot.yaml_lines import KeyPath, Problem
@@ -17,7 +21,7 @@ PIPER_JOINTS = tuple(f"joint{index}" for index in range(1, 7))
 AGILEX_JOINTS = 6
 _GRIPPER_DRIVERS = ("action", "interbotix", "with_arm")
 # Rounding in a YAML or a URDF is not a looser limit.
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 
 
 def driver_problems(at: KeyPath, arm: Arm) -> Iterator[Problem]:
@@ -55,6 +59,23 @@ def driver_problems(at: KeyPath, arm: Arm) -> Iterator[Problem]:
             f"one, for the messages of {arm.driver} hold the gripper too, and one that is left out is closed",
             "add gripper: with with_arm: {joint: NAME}",
         )
+
+
+def piper_tool_problems(
+    at: KeyPath, arm: Arm, urdf: Description, kinematics: Kinematics
+) -> Iterator[Problem]:
+    """A tool frame elsewhere than the arm takes the poses for that piper_pose sends; at: the arm's path."""
+    place = kinematics.model.frames[kinematics.tool].placement
+    if arm.driver != "piper_pose" or np.abs(place.homogeneous - np.eye(4)).max() <= ROUNDING:
+        return
+    flange = urdf.joints[arm.joints[-1]].child
+    yield Problem(
+        (*at, "tool_frame"),
+        f"'{arm.tool_frame}', {np.linalg.norm(place.translation):.3f} m and "
+        f"{np.linalg.norm(pin.log3(place.rotation)):.3f} rad away from '{flange}'",
+        f"'{flange}': the arm takes the poses of piper_pose for those of its last joint's link",
+        f"write tool_frame: {flange} and tip_frame: {arm.tip_frame or arm.tool_frame}, or choose piper_joint",
+    )
 
 
 def gripper_problems(at: KeyPath, arm: Arm, gripper: Gripper) -> Iterator[Problem]:
@@ -147,7 +168,7 @@ def gripper_description_problems(
         return
     joints, names = [urdf.joints[name] for name in gripper.joints], quoted(gripper.joints)
     travel = sum(joint.upper for joint in joints)
-    if math.isfinite(travel) and gripper.width[1] > travel + _ROUNDING:
+    if math.isfinite(travel) and gripper.width[1] > travel + ROUNDING:
         yield Problem(
             (*at, "width", 1),
             f"{gripper.width[1]} m",
@@ -155,7 +176,7 @@ def gripper_description_problems(
             "lower it",
         )
     speed = sum(joint.velocity for joint in joints)
-    if gripper.speed > speed + _ROUNDING:
+    if gripper.speed > speed + ROUNDING:
         yield Problem(
             (*at, "speed"),
             f"{gripper.speed} m/s",
@@ -163,7 +184,7 @@ def gripper_description_problems(
             "lower it",
         )
     effort = min(joint.effort for joint in joints)
-    if gripper.action is not None and gripper.action.max_effort > effort + _ROUNDING:
+    if gripper.action is not None and gripper.action.max_effort > effort + ROUNDING:
         yield Problem(
             (*at, "action", "max_effort"),
             f"{gripper.action.max_effort} N",

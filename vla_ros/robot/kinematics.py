@@ -307,7 +307,7 @@ def _reach(model: pin.Model, point: FloatArray) -> FloatArray:
 
 
 def _rigid(pose: FloatArray) -> bool:
-    """Whether a 4x4 matrix is a rotation and a translation, in plain numbers: one is checked at every tick."""
+    """Whether a 4x4 matrix is a rotation and a translation, in plain numbers: checked at every tick."""
     (a, b, c, _), (d, e, f, _), (g, h, i, _), last = pose.tolist()
     lengths = (a * a + b * b + c * c, d * d + e * e + f * f, g * g + h * h + i * i)
     products = (a * d + b * e + c * f, a * g + b * h + c * i, d * g + e * h + f * i)
