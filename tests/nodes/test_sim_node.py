@@ -236,8 +236,8 @@ def test_compressed_camera(start_process: Starter, ros_domain: int, tmp_path: Pa
     client = Client(ros_domain)
     try:
         pictures: list[bytes] = []
-        transport.raw_subscription(
-            client.node, CompressedImage, ROBOT.cameras["front"].topic, RELIABLE, pictures.append
+        client.node.create_subscription(
+            CompressedImage, ROBOT.cameras["front"].topic, pictures.append, RELIABLE, raw=True
         )
         client.wait(lambda: len(pictures) >= 2, "compressed images", 90)
         frame = decode_compressed_image(pictures[-1])

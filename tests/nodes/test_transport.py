@@ -24,9 +24,19 @@ from vla_ros.nodes.transport import (
 FAST_DDS = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 CHECK = """
-import json, sys
+import contextlib, json, os, socket, sys
 from vla_ros.nodes import transport
 images = sys.argv[1]
+def udp_receive_buffer():
+    largest = 0
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(descriptor))) as copy:
+                    if copy.type == socket.SOCK_DGRAM and copy.family == socket.AF_INET:
+                        # Linux reports twice what was asked for.
+                        largest = max(largest, copy.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2)
+    return largest
 if sys.argv[2] == "configure":
     transport.configure_dds(images)
 import rclpy
@@ -35,7 +45,7 @@ node = rclpy.create_node("probe")
 report = transport.check_dds(images)
 print(json.dumps({"in_effect": report.in_effect, "text": report.text, "rmw": report.rmw,
                   "segments": sorted(transport.own_segments().values()),
-                  "udp": transport.udp_receive_buffer()}))
+                  "udp": udp_receive_buffer()}))
 """
 
 
@@ -213,7 +223,7 @@ store = get_typestore(Stores.ROS2_HUMBLE)
 rclpy.init()
 node = rclpy.create_node("listener")
 raw, typed, joints = [], [], []
-transport.raw_subscription(node, Image, "image", 50, raw.append)
+node.create_subscription(Image, "image", raw.append, 50, raw=True)
 node.create_subscription(Image, "image", typed.append, 50)
 polled = transport.polled_subscription(node, JointState, "joints", 50)
 until = time.monotonic() + 30

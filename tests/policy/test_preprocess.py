@@ -14,7 +14,7 @@ from tests.tiny_bundle import franka_fields, image_input, manifest_fields, write
 from vla_ros.errors import BundleError, ContractError, Refused
 from vla_ros.policy.bundle import Bundle, write_bundle
 from vla_ros.policy.manifest_inputs import ImageInput
-from vla_ros.policy.preprocess import KERNELS, Preprocessor, fitted_size, image_to_input
+from vla_ros.policy.preprocess import KERNELS, Preprocessor, finished, fitted_size, resize_jobs
 from vla_ros.policy.prompt import read_tokenizer
 from vla_ros.robot.config import Robot
 from vla_ros.types import Observation
@@ -45,6 +45,14 @@ def observation(prompt: str = "pick up the red block", **state: np.ndarray) -> O
         stamps_ns={},
         stamp_ns=1,
     )
+
+
+def image_to_input(rgb: np.ndarray, spec: ImageInput) -> np.ndarray:
+    """uint8 [H, W, 3] RGB as the graph gets it, [1, height, width, 3]."""
+    out = np.zeros((1, spec.height, spec.width, 3), np.uint8)
+    for job in resize_jobs(rgb, spec, out[0]):
+        job()
+    return finished(out, spec)
 
 
 def test_stretching_is_opencvs_kernel_of_that_name() -> None:

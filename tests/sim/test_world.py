@@ -71,17 +71,6 @@ def test_forward_kinematics_is_the_urdfs(world: World) -> None:
         np.testing.assert_allclose(world.tcp_pose, data.oMf[frame].homogeneous, atol=1e-6)
 
 
-def test_jacobian_matches_finite_differences(world: World) -> None:
-    scene = replace(draw_scene(0), start_joints=HOME_JOINTS)
-    world.reset(scene)
-    jacobian, base = world.tcp_jacobian(), world.tcp_pose
-    for i in range(7):
-        q = np.array(HOME_JOINTS)
-        q[i] += 1e-6
-        world.reset(replace(scene, start_joints=tuple(q)))
-        np.testing.assert_allclose((world.tcp_pose[:3, 3] - base[:3, 3]) / 1e-6, jacobian[:3, i], atol=1e-4)
-
-
 def test_servo_follows_without_overshoot(world: World) -> None:
     world.reset(replace(draw_scene(0), start_joints=HOME_JOINTS))
     start = world.joint_positions

@@ -14,7 +14,6 @@ import ctypes
 import fcntl
 import os
 import re
-import socket
 import threading
 import time
 import traceback
@@ -195,20 +194,6 @@ def own_segments() -> dict[Path, int]:
     return found
 
 
-def udp_receive_buffer() -> int:
-    """The largest receive buffer among this process's UDP sockets, bytes (0: none)."""
-    largest = 0
-    for descriptor in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            if not os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:"):
-                continue
-            with socket.socket(fileno=os.dup(int(descriptor))) as copy:
-                if copy.type == socket.SOCK_DGRAM and copy.family == socket.AF_INET:
-                    # Linux reports twice what was asked for.
-                    largest = max(largest, copy.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2)
-    return largest
-
-
 def clean_stale_segments(folder: Path = SHARED_MEMORY) -> list[Path]:
     """Remove Fast DDS segments whose maker died without removing them; returns those removed.
 
@@ -247,13 +232,6 @@ def remove_dead_ports(domain: int, folder: Path = SHARED_MEMORY) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for each in (name, f"sem.{name}_mutex", lock.name):
                 (folder / each).unlink(missing_ok=True)
-
-
-def raw_subscription(
-    node: Any, message_type: type, topic: str, qos: Any, callback: Callable[[bytes], None]
-) -> Any:
-    """Subscription whose callback gets the serialised message (CDR with its 4-byte header)."""
-    return node.create_subscription(message_type, topic, callback, qos, raw=True)
 
 
 def timed_subscription(

@@ -60,14 +60,6 @@ def fitted_size(width: int, height: int, spec: ImageInput) -> tuple[int, int, in
     return left, top, new_width, new_height
 
 
-def image_to_input(rgb: ImageArray, spec: ImageInput) -> NDArray[Any]:
-    """uint8 [H, W, 3] RGB (any strides) -> the graph's [1, height, width, 3], uint8 or float32."""
-    out = np.zeros((1, spec.height, spec.width, 3), np.uint8)
-    for job in resize_jobs(rgb, spec, out[0]):
-        job()
-    return finished(out, spec)
-
-
 def resize_jobs(rgb: ImageArray, spec: ImageInput, out: ImageArray) -> list[Job]:
     """Calls that together put the resized `rgb` into `out`, uint8 [height, width, 3] of zeros.
 

@@ -219,15 +219,6 @@ class World:
         pose[:3, 3] = self.data.site_xpos[self._tcp]
         return pose
 
-    def tcp_jacobian(self) -> FloatArray:
-        """Geometric Jacobian of the tool in the base frame, float64 [6, 7], linear rows first."""
-        mujoco.mj_kinematics(self.model, self.data)
-        mujoco.mj_comPos(self.model, self.data)
-        linear = np.zeros((3, self.model.nv))
-        angular = np.zeros((3, self.model.nv))
-        mujoco.mj_jacSite(self.model, self.data, linear, angular, self._tcp)
-        return np.vstack([linear[:, self._v], angular[:, self._v]])
-
     def block_pose(self, index: int) -> FloatArray:
         """Pose of a block's centre in the arm's base frame, float64 [4, 4]."""
         adr = self._blocks[index]
