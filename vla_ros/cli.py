@@ -62,7 +62,9 @@ COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
 def up(
     context: typer.Context,
     robot: str = ROBOT,
-    policy: str = POLICY,
+    policy: str | None = typer.Option(
+        None, "--policy", help="A policy bundle by name (franka_pick) or folder; without: no policy_node."
+    ),
     sim: bool = typer.Option(False, "--sim", help="Add the simulated robot in place of the real driver."),
     prompt: str | None = typer.Option(None, "--prompt", help="The instruction to begin with."),
     mode: str | None = MODE,
@@ -82,9 +84,13 @@ def up(
 
     _check_mode(mode)
     require_ros()
-    robot_path, bundle_path = resources.robot_config(robot), resources.policy_bundle(policy)
-    contract.require(load_bundle(bundle_path), load_robot(robot_path))
-    table = processes.table(str(robot_path), str(bundle_path), sim, tuple(context.args), prompt, mode)
+    robot_path = resources.robot_config(robot)
+    description = load_robot(robot_path)
+    bundle = None
+    if policy is not None:
+        bundle = str(resources.policy_bundle(policy))
+        contract.require(load_bundle(bundle), description)
+    table = processes.table(str(robot_path), bundle, sim, tuple(context.args), prompt, mode)
     console = Console(highlight=False, soft_wrap=True)
     width = max(len(process.name) for process in table)
     colours = {process.name: COLOURS[i % len(COLOURS)] for i, process in enumerate(table)}
