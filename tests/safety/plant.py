@@ -23,7 +23,8 @@ JOINTS = (*joint_channels("arm", 7), gripper_channel("arm"))
 
 
 class Bench:
-    """Ticks a Supervisor against a plant that follows its commands with a 40 ms lag."""
+    """Ticks a Supervisor against a plant that follows its commands with a 40 ms lag. `shown` is added to
+    the joint states, rad [J]."""
 
     def __init__(self, mode: str = "newest", follows: bool = True, **safety: object) -> None:
         """safety: keys of the YAML's safety block to be replaced."""
@@ -37,6 +38,7 @@ class Bench:
         self.now_ns = 1_700_000_000_000_000_000
         self.steady_ns = 5_000_000_000
         self.q = np.array(arm.home)
+        self.shown = np.zeros(len(self.q))
         self.follows = follows
         self.states = True
         self.states_stamp_ns = self.now_ns
@@ -59,7 +61,7 @@ class Bench:
             self.steady_ns += self.period_ns
             if self.states:
                 self.states_stamp_ns = self.now_ns
-            measured = {"arm": Measured(self.q.copy(), self.states_stamp_ns)}
+            measured = {"arm": Measured(self.q + self.shown, self.states_stamp_ns)}
             # Between two streams the driver holds; they may follow each other without a tick of silence.
             begins = not self.supervisor.live
             command = self.supervisor.tick(self.now_ns, measured, self.steady_ns).get("arm")

@@ -74,6 +74,28 @@ def test_a_stream_of_widths_begins_where_the_gripper_is() -> None:
     assert gripper.width == pytest.approx(0.06 - 0.1 * DT), "what was sent goes on, whatever is measured"
 
 
+def test_a_tick_that_was_not_sent_is_taken_back_whole() -> None:
+    gripper = streamed()
+    gripper.tick()
+    gripper.begin(0.06)
+    gripper.undo()
+    assert gripper.width is None, "it begins where it is by then"
+    gripper.tick()
+    gripper.begin(0.05)
+    gripper.follow(0.0)
+    gripper.tick()
+    before = gripper.width
+    for _ in range(3):
+        gripper.tick()
+        gripper.follow(0.0)
+        gripper.undo()
+        assert gripper.width == before
+    gripper.tick()
+    gripper.forget()
+    gripper.undo()
+    assert gripper.width is None
+
+
 def test_a_gripper_measured_beyond_its_range_is_begun_at_the_range_s_end() -> None:
     gripper = streamed()
     gripper.begin(0.0815)

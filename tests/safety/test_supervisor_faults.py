@@ -142,6 +142,65 @@ def test_a_joint_state_that_stays_wrong_is_a_hold() -> None:
     assert bench.supervisor.hold_reason.startswith("joint_states: ")
 
 
+def test_joint_states_that_settle_away_from_the_command_are_a_hold_until_they_agree() -> None:
+    bench = following()
+    bench.shown = np.eye(7)[3]
+    sources = []
+    for tick in range(200):
+        if tick % 5 == 0:
+            try:
+                # A policy plans from where it sees the arm.
+                seen = bench.q + bench.shown
+                bench.add(bench.joint_chunk(np.linspace(seen, seen + 0.02, 8)))
+            except Refused:
+                pass
+        bench.tick()
+        sources.append(bench.supervisor.source)
+    held = sources.index("hold")
+    assert held <= 12
+    assert set(sources[held:]) == {"hold"}
+    text = "joint_states: arm: fr3_joint4 reads 1.000 rad from its command"
+    assert bench.supervisor.hold_reason.startswith(text)
+    assert bench.supervisor.at_rest
+    assert "not_following" not in bench.reasons()
+    assert bench.reasons().count("joint_states") == 2, "once old, and once elsewhere"
+    planned_from_there = bench.joint_chunk(np.tile(bench.q + 0.4 * bench.shown, (20, 1)))
+    bench.tick()
+    bench.shown = np.zeros(7)
+    bench.tick(40)
+    assert bench.supervisor.hold_reason.startswith(text), "until there is something to follow"
+    with pytest.raises(Refused) as caught:
+        bench.add(planned_from_there)
+    assert caught.value.reason == "old"
+    bench.add(bench.tool_chunk((0.02, 0, 0)))
+    bench.tick(12)
+    assert bench.supervisor.mode == modes.POLICY
+    assert bench.supervisor.hold_reason == ""
+    bench.assert_limits()
+
+
+def test_an_arm_that_was_moved_while_it_was_held_is_taken_up_there_by_a_new_start() -> None:
+    bench = following()
+    bench.supervisor.lose("driver_gone", "as told", bench.now_ns)
+    bench.tick(40)
+    bench.follows = False
+    bench.q = bench.q + 0.6 * np.eye(7)[0]
+    bench.tick(40)
+    for _ in range(2):
+        bench.add(bench.tool_chunk((0.02, 0, 0)))
+        bench.tick(20)
+        assert bench.supervisor.mode == modes.WAITING
+    assert "fr3_joint1 reads 0.600 rad" in bench.supervisor.hold_reason
+    bench.request("stop")
+    bench.tick(40)
+    bench.follows = True
+    bench.request("start")
+    bench.add(bench.tool_chunk((0.02, 0, 0)))
+    bench.tick(20)
+    assert bench.supervisor.mode == modes.POLICY
+    bench.assert_limits()
+
+
 def test_a_loop_that_was_stopped_goes_on_from_where_the_driver_has_come_to_rest() -> None:
     bench = following((0.3, 0.1, 0.0))
     rests = bench.commands[-1].motion.q[-1]

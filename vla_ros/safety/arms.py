@@ -14,7 +14,7 @@ from vla_ros.safety.clearance import Clearance
 from vla_ros.safety.gripper import GripperLimiter
 from vla_ros.safety.intake import parts
 from vla_ros.safety.joints import Measured
-from vla_ros.types import FloatArray, Motion
+from vla_ros.types import Command, FloatArray, Motion
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,19 @@ class Moved:
     gripper: float | None
     gripper_wanted: float | None
     interventions: tuple[str, ...]
+
+    def command(self, stamp_ns: int, acts_at_ns: int, source: str) -> Command:
+        """The tick's command, see `Command` for the arguments."""
+        return Command(
+            stamp_ns=stamp_ns,
+            acts_at_ns=acts_at_ns,
+            source=source,
+            wanted=self.wanted,
+            motion=self.motion,
+            gripper=self.gripper,
+            gripper_wanted=self.gripper_wanted,
+            interventions=self.interventions,
+        )
 
 
 class Arms:
@@ -62,18 +75,23 @@ class Arms:
         return {name: follower.q for name, follower in self._followers.items()}
 
     def begin(self, measured: Mapping[str, Measured]) -> None:
-        """Open the streams that are not, see `ArmFollower.begin`, and start softly. Grippers begin where they
-        are measured."""
+        """Open the streams that are not, see `ArmFollower.begin`, and start softly."""
         for name, follower in self._followers.items():
             follower.begin(measured[name].q)
             follower.soft_start()
-        for name, gripper in self._grippers.items():
-            gripper.begin(measured[name].gripper)
+
+    def begin_grippers(self, measured: Mapping[str, Measured]) -> None:
+        """While streams are open: begin the grippers that are not begun with yet where they are measured, if
+        that is known by now."""
+        if self.live:
+            for name, gripper in self._grippers.items():
+                gripper.begin(measured[name].gripper)
 
     def end(self) -> None:
-        """Close the streams."""
+        """Close the streams. From then on somebody else may move the grippers."""
         for follower in self._followers.values():
             follower.end()
+        self.forget_grippers()
 
     def forget(self) -> None:
         """Forget where streams ended: the world may have been rearranged."""
@@ -81,7 +99,8 @@ class Arms:
             follower.forget()
 
     def forget_grippers(self) -> None:
-        """Forget how wide the grippers are: somebody else may have moved them."""
+        """Forget how wide the grippers are: somebody else may have moved them. Not while an arm moves: a
+        driver whose messages hold the gripper is sent nothing until its width is known."""
         self._gripper_wanted = {}
         for gripper in self._grippers.values():
             gripper.forget()
@@ -91,6 +110,8 @@ class Arms:
         for follower in self._followers.values():
             if follower.live:
                 follower.tick(steady_ns)
+        for gripper in self._grippers.values():
+            gripper.tick()
 
     def hold(self) -> dict[str, Moved]:
         """One tick of slowing down, and then of staying there; {} without open streams."""
@@ -118,6 +139,8 @@ class Arms:
         """Take the last tick's steps back: they were not sent."""
         for follower in self._followers.values():
             follower.undo()
+        for gripper in self._grippers.values():
+            gripper.undo()
 
     def _advance(self, propose: Callable[[str], Proposal], grippers: bool) -> dict[str, Moved]:
         if not self.live:

@@ -12,7 +12,8 @@ class GripperLimiter:
 
     A driver that takes a stream of widths is begun where the gripper is measured (`begin`), and holds it
     there until another width is wanted; without that it is sent nothing. For a driver that takes a goal and
-    keeps its own speed, the first width is taken as it stands, within the range.
+    keeps its own speed, the first width is taken as it stands, within the range. One tick is `tick`, and then
+    `begin` and `follow` as needed.
     """
 
     def __init__(self, gripper: Gripper, period_s: float) -> None:
@@ -20,9 +21,18 @@ class GripperLimiter:
         self._most = gripper.speed * period_s
         self._streamed = gripper.action is None
         self.width: float | None = None
+        self._before: float | None = None
+
+    def tick(self) -> None:
+        """Begin a tick: what is sent in it can be taken back by `undo`."""
+        self._before = self.width
+
+    def undo(self) -> None:
+        """Take the tick's step back: it was not sent."""
+        self.width = self._before
 
     def begin(self, measured: float | None) -> None:
-        """Begin at a measured width, where none was sent yet; None: it is not known."""
+        """Begin at a measured width where none was begun with yet; None: it is not known."""
         if self.width is None and measured is not None and math.isfinite(measured):
             self.width = self.goal(measured)
 
@@ -51,4 +61,4 @@ class GripperLimiter:
 
     def forget(self) -> None:
         """Begin anew with the next width: someone else may have moved the gripper."""
-        self.width = None
+        self.width = self._before = None

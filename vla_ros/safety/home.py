@@ -41,6 +41,10 @@ class HomePath:
         share = share**3 * (10 - 15 * share + 6 * share**2)
         return self._begin[name] + share * (self._end[name] - self._begin[name])
 
+    def left(self, q: Mapping[str, FloatArray]) -> float:
+        """How far the joint that is furthest from home is from there, rad, for {arm: joints [J]}."""
+        return max(float(np.max(np.abs(joints - self._end[name]))) for name, joints in q.items())
+
     def over_for(self, now_ns: int) -> int:
         """How long ago the line came to its end, ns; negative before."""
         return now_ns - self._start_ns - self._duration_ns

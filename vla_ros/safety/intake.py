@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -13,7 +14,8 @@ from vla_ros.action.schedule import Target
 from vla_ros.errors import Refused
 from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
 from vla_ros.robot.config import Robot
-from vla_ros.safety.watch import CLOCK_AHEAD_NS
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.watch import CLOCK_AHEAD_NS, check_near_joints, check_near_pose
 from vla_ros.types import ActionChunk, FloatArray
 
 
@@ -54,10 +56,10 @@ def check_finite(chunk: ActionChunk) -> None:
 
 
 def check_times(chunk: ActionChunk, started_ns: int, now_ns: int, acts_ns: int) -> None:
-    """Raises Refused: "old" (computed from what was seen before the last start or reset), "future" or "late"
-    (every step is past due at `acts_ns`, when a command made now acts)."""
+    """Raises Refused: "old" (computed from what was seen before the last start, reset or loss), "future" or
+    "late" (every step is past due at `acts_ns`, when a command made now acts)."""
     if chunk.stamp_ns < started_ns:
-        raise Refused("old", "the chunk was computed from an observation before the last start or reset")
+        raise Refused("old", "the chunk was computed from what was seen before the last start, reset or loss")
     if chunk.stamp_ns - now_ns > CLOCK_AHEAD_NS:
         ahead = (chunk.stamp_ns - now_ns) / 1e9
         raise Refused("future", f"the chunk's stamp is {ahead:.3f} s ahead of this node's clock")
@@ -92,6 +94,27 @@ def first_target(chunk: ActionChunk, acts_ns: int) -> Target:
     turns = ["/tcp/orientation." in name for name in chunk.channels]
     values[turns] = (first if share < 0.5 else second)[turns]
     return Target(chunk.channels, values, chunk.stamp_ns)
+
+
+def check_near(
+    target: Target,
+    robot: Robot,
+    kinematics: Mapping[str, Kinematics],
+    references: Mapping[str, FloatArray],
+    of_what: str,
+) -> None:
+    """Raises Refused("far") where a target is too far from {arm: joints [J], rad}, or names an arm that has
+    none there. of_what: what those are, for people."""
+    for name, arm in robot.arms.items():
+        pose, joints, _ = parts(target, name, len(arm.joints))
+        if pose is None and joints is None:
+            continue
+        if name not in references:
+            raise Refused("far", f"{name}: no joint states to compare the target with")
+        if joints is not None:
+            check_near_joints(joints, references[name], robot.safety, of_what)
+        if pose is not None:
+            check_near_pose(pose, kinematics[name].forward(references[name]), robot.safety, of_what)
 
 
 def parts(target: Target, arm: str, joints: int) -> tuple[FloatArray | None, FloatArray | None, float | None]:

@@ -33,6 +33,14 @@ TRANSITIONS: dict[str, dict[str, str]] = {
     },
     ESTOP: {"stop": ESTOP, "reset": STOPPING, "estop": ESTOP},
 }  # fmt: skip
+# {request: what happens, for people}
+ANSWERS = {
+    "start": "started; waiting for a chunk near the measured state",
+    "stop": "stopping",
+    "reset": "reset: chunks and any emergency stop are cleared; start again when ready",
+    "home": "going home",
+    "estop": "emergency stop",
+}
 SOURCES = {
     IDLE: "hold", WAITING: "hold", POLICY: "policy", HOMING: "home", STOPPING: "hold", ESTOP: "estop",
 }  # fmt: skip

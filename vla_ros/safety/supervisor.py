@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from vla_ros.action.schedule import Scheduler, Target
 from vla_ros.errors import Refused
 from vla_ros.robot.config import Robot
@@ -28,15 +26,15 @@ from vla_ros.safety.intake import (
     channels_of,
     check_channels,
     check_finite,
+    check_near,
     check_times,
     first_target,
     from_rest,
-    parts,
 )
 from vla_ros.safety.joints import Measured
-from vla_ros.safety.modes import ESTOP, HOMING, IDLE, POLICY, SOURCES, STOPPING, TRANSITIONS, WAITING
+from vla_ros.safety.modes import ANSWERS, ESTOP, HOMING, IDLE, POLICY, SOURCES, STOPPING, TRANSITIONS, WAITING
 from vla_ros.safety.senses import Senses
-from vla_ros.safety.watch import MS, check_near_joints, check_near_pose, chunks_ran_out
+from vla_ros.safety.watch import MS, chunks_ran_out, furthest_joint
 from vla_ros.types import ActionChunk, Command
 
 __all__ = ["Event", "Measured", "Supervisor", "channels_of"]
@@ -55,8 +53,8 @@ POLICYS = ("policy_gone", "stale_chunk")
 
 @dataclass(frozen=True)
 class Event:
-    """Something worth counting and telling: `kind` is "refused_chunk", "lost" (a hold), "estop", "fault" (given
-    up until it is asked for again), "counted" (nothing else follows from it) or "mode"."""
+    """Something worth counting and telling: `kind` is "refused_chunk", "lost" (a hold), "estop", "fault" (it
+    is given up), "counted" (nothing else follows from it) or "mode"."""
 
     kind: str
     reason: str
@@ -100,6 +98,8 @@ class Supervisor:
         self._rested = 0
         # Whether the streams end with the arms at rest, emergency stop or not.
         self._let_go = False
+        # Whether it was told that an arm that is held says it is elsewhere.
+        self._elsewhere = False
 
     @property
     def source(self) -> str:
@@ -152,6 +152,9 @@ class Supervisor:
             self._step("fault", reason, text)
         elif self.mode != HOMING or reason not in POLICYS:
             self._step("lost", reason, text)
+        if reason == "driver_gone" and self._arms.at_rest:
+            # A driver that comes back may have moved its gripper.
+            self._arms.forget_grippers()
 
     def check(self, what: str, now_ns: int) -> None:
         """Raises Refused where :meth:`request` would refuse `what` now; changes nothing."""
@@ -173,31 +176,19 @@ class Supervisor:
         self.check(what, now_ns)
         if what == "start" and self.mode == POLICY:
             return "already started"
-        before = self.mode
         self._go(what)
         self._let_go = False
         self.estop_reason = (self.estop_reason or reason or "requested") if self.mode == ESTOP else ""
         self.hold_reason = ""
         self._forget_chunks(now_ns)
-        if what == "reset" or (what == "start" and not self.live):
-            # Somebody else may have moved them.
-            self._arms.forget_grippers()
         if what == "reset":
             self._arms.forget()
             self._senses.forget()
         self._home = None
-        return {
-            "start": "started; waiting for a chunk near the measured state",
-            "stop": "stopping",
-            "reset": "reset: chunks and the emergency stop are cleared; start again when ready"
-            if before == ESTOP
-            else "reset: chunks are cleared; start again when ready",
-            "home": "going home",
-            "estop": "emergency stop",
-        }[what]
+        return ANSWERS[what]
 
     def add_chunk(self, chunk: ActionChunk, now_ns: int) -> None:
-        """Take a chunk, or raise Refused: "not_started", "old" (seen before the last start or reset),
+        """Take a chunk, or raise Refused: "not_started", "old" (seen before the last start, reset or loss),
         "future", "late" (every step is past due), "channels" (an arm only partly named), "nan" or "far"."""
         if self.mode not in (WAITING, POLICY):
             raise Refused("not_started", f"a chunk arrived in mode '{self.mode}'")
@@ -234,6 +225,8 @@ class Supervisor:
             self._next_target(self._asked_ns)
         elif self.mode == HOMING and self._home is None and self._senses.settled:
             self._set_off_for_home(now_ns)
+        if not self._senses.stale(now_ns):
+            self._arms.begin_grippers(self._senses.measured)
         commands = {name: self._command(name, moved, acts_ns) for name, moved in self._advance().items()}
         self._after(now_ns)
         return commands
@@ -269,25 +262,14 @@ class Supervisor:
 
     def _command(self, name: str, moved: Moved, acts_ns: int) -> Command:
         self._senses.sent(name, self._now_ns, moved.motion.q[0])
-        return Command(
-            stamp_ns=self._now_ns,
-            acts_at_ns=acts_ns,
-            source=self.source,
-            wanted=moved.wanted,
-            motion=moved.motion,
-            gripper=moved.gripper,
-            gripper_wanted=moved.gripper_wanted,
-            interventions=moved.interventions,
-        )
+        return moved.command(self._now_ns, acts_ns, self.source)
 
     def _after(self, now_ns: int) -> None:
         """Transitions that depend on where the arms have got to."""
         if not self._arms.at_rest:
             self._moved_ns = now_ns
         if self._home is not None:
-            distance = max(
-                float(np.max(np.abs(q - self._robot.arms[name].home))) for name, q in self._arms.q.items()
-            )
+            distance = self._home.left(self._arms.q)
             if self._home.over_for(now_ns) >= 0 and distance <= HOME_TOLERANCE:
                 self._step("arrived", "home", "home is reached")
             elif self._home.over_for(now_ns) > HOME_PATIENCE_NS:
@@ -309,24 +291,39 @@ class Supervisor:
         if stale:
             self._step("lost", "joint_states", stale)
             return
-        most = self._robot.safety.first_command_joint
-        for name, q in self._arms.q.items():
-            apart = np.abs(self._senses.measured[name].q - q)
-            if self.live and not apart.max() <= most:
-                joint = self._robot.arms[name].joints[int(np.argmax(apart))]
-                text = (
-                    f"{name}: {joint} is {apart.max():.3f} rad from its command though joint states come; is "
-                    "the driver listening, or something in the way? Reset and start again when it is mended"
-                )
-                self._events.append(Event("estop", "not_following", text))
-                self.request("estop", now_ns, f"not_following: {text}")
-                # Nor is it sent there when the driver listens again.
-                self._let_go = True
-                return
+        apart, joint = furthest_joint(self._robot, self._senses.measured, self._arms.q)
+        if self.live and not apart <= self._robot.safety.first_command_joint:
+            text = (
+                f"{joint} is {apart:.3f} rad from its command though joint states come; is the driver "
+                "listening, or something in the way? Reset and start again when it is mended"
+            )
+            self._events.append(Event("estop", "not_following", text))
+            self.request("estop", now_ns, f"not_following: {text}")
+            # Nor is it sent there when the driver listens again.
+            self._let_go = True
+
+    def _is_elsewhere(self) -> bool:
+        """Whether an arm that is held says it is elsewhere, so that nothing may be taken up from there."""
+        apart, joint = furthest_joint(self._robot, self._senses.measured, self._arms.q)
+        if not self.live or apart <= self._robot.safety.first_command_joint:
+            self._elsewhere = False
+            return False
+        text = (
+            f"{joint} reads {apart:.3f} rad from its command; held until they agree. Where the arm was "
+            "moved, stop and start again"
+        )
+        # Nor may a chunk be that was planned from there.
+        self.lose("joint_states", text, self._now_ns)
+        if not self._elsewhere:
+            self._elsewhere = True
+            self._events.append(Event("lost", "joint_states", text))
+        return True
 
     def _try_to_engage(self, time_ns: int) -> None:
         target = self._scheduler.sample(time_ns)
-        if target is None or not self._senses.settled or self._senses.stale(self._now_ns):
+        if not self._senses.settled or self._senses.stale(self._now_ns):
+            return
+        if self._is_elsewhere() or target is None:
             return
         try:
             self._check_near(target)
@@ -366,22 +363,11 @@ class Supervisor:
     def _check_near(self, target: Target) -> None:
         """Raises Refused("far"). While following, a target has to be near the command that goes on;
         otherwise near the measured state, and without one it is refused too."""
-        safety = self._robot.safety
-        for name, arm in self._robot.arms.items():
-            pose, joints, _ = parts(target, name, len(arm.joints))
-            if pose is None and joints is None:
-                continue
-            if self.mode == POLICY:
-                reference, what = self._arms.q[name], "the command being sent"
-            else:
-                newest = self._senses.measured.get(name)
-                if newest is None:
-                    raise Refused("far", f"{name}: no joint states to compare the target with")
-                reference, what = newest.q, "the measured state"
-            if joints is not None:
-                check_near_joints(joints, reference, safety, what)
-            if pose is not None:
-                check_near_pose(pose, self._kinematics[name].forward(reference), safety, what)
+        references, what = self._arms.q, "the command being sent"
+        if self.mode != POLICY:
+            references = {name: newest.q for name, newest in self._senses.measured.items()}
+            what = "the measured state"
+        check_near(target, self._robot, self._kinematics, references, what)
 
     def _forget_chunks(self, now_ns: int) -> None:
         self._clear_scheduler()
@@ -406,5 +392,6 @@ class Supervisor:
     def _go(self, event: str) -> None:
         self.mode = TRANSITIONS[self.mode][event]
         self._rested = 0
+        self._elsewhere = False
         if self.mode != HOMING:
             self._home = None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from vla_ros.action.rotations import angle_between, matrix_to_quaternion
 from vla_ros.errors import Refused
-from vla_ros.robot.config import Safety
+from vla_ros.robot.config import Robot, Safety
+from vla_ros.safety.joints import Measured
 from vla_ros.types import FloatArray
 
 MS = 1_000_000
@@ -40,6 +43,19 @@ def check_near_pose(target: FloatArray, reference: FloatArray, safety: Safety, o
             f"safety.first_command_position = {safety.first_command_position} m and "
             f"safety.first_command_rotation = {safety.first_command_rotation} rad are taken up",
         )
+
+
+def furthest_joint(
+    robot: Robot, measured: Mapping[str, Measured], sent: Mapping[str, FloatArray]
+) -> tuple[float, str]:
+    """The joint that is measured furthest from what is sent, {arm: [J] rad}: how far, rad, and
+    "arm: joint"."""
+    furthest = (-1.0, "")
+    for name, q in sent.items():
+        apart = np.abs(measured[name].q - q)
+        worst = int(np.argmax(apart))
+        furthest = max(furthest, (float(apart[worst]), f"{name}: {robot.arms[name].joints[worst]}"))
+    return furthest
 
 
 def joint_states_fresh(stamp_ns: int | None, now_ns: int, safety: Safety) -> bool:
