@@ -54,6 +54,48 @@ def test_widowx_is_prepared_once_and_then_moves(tmp_path: Path) -> None:
         assert len(arm.asked) == 4, "not prepared again: the motors would let go of the arm"
 
 
+def test_a_driver_that_comes_back_is_prepared_anew_before_anything_is_sent(tmp_path: Path) -> None:
+    with vendor_graph(tmp_path, "widowx") as graph:
+        (arm,) = graph.arms.values()
+        assert isinstance(arm, InterbotixArm)
+        graph.start()
+        graph.follow(0.3, 0.03, lambda: np.ptp([m.cmd[0] for m in arm.of(JointGroupCommand)] or [0.0]) > 0.05)
+        arm.go()
+        wait_for(lambda: graph.sources[-1] == "hold", 10.0, "a hold")
+        arm.on = False
+        graph.process.wait_for_text("gave up (driver_gone)")
+        graph.process.wait_for_text("at rest")
+        arm.come_back()
+        heard, asked, until = len(arm.heard), len(arm.asked), time.monotonic() + 1.5
+        graph.follow(0.3, 0.03, lambda: time.monotonic() > until)
+        assert graph.sources[-1] == "hold" and len(arm.heard) == heard, "its motors are off"
+        graph.start()
+        assert len(arm.asked) == 2 * asked and arm.on
+        # Chunks near where it stopped: it is not taken up further away.
+        away = float(arm.q[0] - graph.robot.arms["arm"].home[0])
+        graph.follow(away, 0.03, lambda: graph.sources[-1] == "policy")
+        graph.start()
+        assert len(arm.asked) == 2 * asked, "not in motion"
+
+
+def test_an_arm_is_not_switched_on_for_a_start_that_is_refused(tmp_path: Path) -> None:
+    with vendor_graph(tmp_path, "agilex_piper") as graph:
+        (arm,) = graph.arms.values()
+        arm.alive = False
+        time.sleep(1.7)  # what was heard before is too old after 1.5 s
+
+        def says_why() -> bool:
+            response = graph.call("start")
+            assert not response.success
+            return "joint states" in response.message
+
+        wait_for(says_why, 15.0, "the reason")
+        assert not arm.asked, "it was not enabled, and its gripper not closed"
+        arm.alive = True
+        graph.start()
+        assert len(arm.asked) == 1
+
+
 def test_aloha_moves_two_arms_and_two_grippers(tmp_path: Path) -> None:
     with vendor_graph(tmp_path, "aloha") as graph:
         graph.start()

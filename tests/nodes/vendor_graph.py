@@ -51,6 +51,8 @@ class VendorArm:
         self.refuses = False
         self._node = node
         self._arm = arm
+        self._listening: list[tuple[type, str, Any]] = []
+        self._subscriptions: list[Any] = []
         assert arm.gripper is not None
         self._gripper = arm.gripper
         self.reading = 0.5 * sum(arm.gripper.reads or arm.gripper.width)
@@ -84,7 +86,18 @@ class VendorArm:
             self.heard.append((time.monotonic(), message))
             obey(message)
 
-        self._node.create_subscription(kind, topic, hear, 10)
+        self._listening.append((kind, topic, hear))
+        self._subscriptions.append(self._node.create_subscription(kind, topic, hear, 10))
+
+    def go(self) -> None:
+        """Take no more commands, as when the driver's process has ended."""
+        while self._subscriptions:
+            self._node.destroy_subscription(self._subscriptions.pop())
+
+    def come_back(self) -> None:
+        """Take commands again."""
+        for kind, topic, hear in self._listening:
+            self._subscriptions.append(self._node.create_subscription(kind, topic, hear, 10))
 
 
 class InterbotixArm(VendorArm):

@@ -46,7 +46,7 @@ class ArmTopics:
     """See the module. `read`, `message` and `send` belong to the commanding thread.
 
     measured: the newest joint states that could be used, None before there were any. command_topics: the
-    driver's, and a streamed gripper's own.
+    driver's, and a streamed gripper's own. ready: whether the driver has had its first steps, or needs none.
     """
 
     def __init__(
@@ -65,6 +65,8 @@ class ArmTopics:
         self._name = name
         self._arm = arm
         self._driver = driver
+        self._start_steps = driver.start_steps()
+        self.ready = not self._start_steps
         self._diagnostics = diagnostics
         self._log = log
         self.command_topics = [node.resolve_topic_name(driver.topic)]
@@ -148,8 +150,15 @@ class ArmTopics:
         return f"{self._name}: the gripper's width is not known; is {topic} being published?"
 
     def prepare(self) -> None:
-        """Take the driver's steps before its first command; waits. Raises VlaRosError where one fails."""
-        take_steps(self._node, self._driver.start_steps())
+        """Take the driver's steps before its first command where it has not had them; waits. Raises
+        VlaRosError where one fails."""
+        if not self.ready:
+            take_steps(self._node, self._start_steps)
+            self.ready = True
+
+    def driver_gone(self) -> None:
+        """The driver was seen gone: what it was told is not known any more."""
+        self.ready = not self._start_steps
 
     def forget_gripper(self) -> None:
         """Send the gripper's next width whatever was sent before."""

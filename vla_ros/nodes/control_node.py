@@ -16,7 +16,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -48,7 +47,8 @@ from vla_ros.nodes.realtime import (
     real_time_thread,
     steady_process,
 )
-from vla_ros.nodes.start_checks import Preparation, require_drivers, rivals
+from vla_ros.nodes.requests import Requests
+from vla_ros.nodes.start_checks import REST_S, make_ready, rivals
 from vla_ros.nodes.transport import polled_subscription, take_latest, timed_subscription
 from vla_ros.nodes.watchdogs import Watchdogs
 from vla_ros.resources import robot_config
@@ -56,7 +56,7 @@ from vla_ros.robot.channels import gripper_channel
 from vla_ros.robot.config import Arm, Gripper
 from vla_ros.robot.drivers import driver_for
 from vla_ros.robot.load import check_description, load_robot, read_urdf
-from vla_ros.safety.modes import ESTOP, STOPPING, TRANSITIONS
+from vla_ros.safety.modes import ESTOP, STOPPING
 from vla_ros.safety.supervisor import Supervisor
 from vla_ros.types import ActionChunk, Command
 
@@ -65,21 +65,6 @@ NS = 1_000_000_000
 SETTLE_S, PATIENCE_S = 1.5, 5.0
 # A description whose publisher is known already arrives within this.
 DESCRIPTION_S = 3.0
-ANSWER_S, REST_S = 1.0, 5.0
-
-
-@dataclass
-class _Request:
-    """Something asked of the commanding thread, and its answer.
-
-    withdrawn: whoever asked has been told that it did not happen, and so it must not happen later.
-    """
-
-    what: str
-    withdrawn: bool = False
-    done: threading.Event = field(default_factory=threading.Event)
-    answer: str = ""
-    error: VlaRosError | None = None
 
 
 class ControlNode(ManagedNode):
@@ -93,7 +78,7 @@ class ControlNode(ManagedNode):
         declare(self, "interpolation", "cubic", f"Between steps: {', '.join(INTERPOLATIONS)}.")
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._requests: collections.deque[_Request] = collections.deque()
+        self._requests = Requests()
         self._chunks: collections.deque[ActionChunk] = collections.deque()
         self._arms: dict[str, ArmTopics] = {}
         self._diagnostics: DiagnosticsPublisher | None = None
@@ -138,7 +123,6 @@ class ControlNode(ManagedNode):
         if self._estopped:
             # Only a reset releases it, and configuring anew is none.
             self._estop.press(self._estopped)
-        self._preparation = Preparation(self._arms)
         self._report = CommandReport(self, self._diagnostics, self._log)
         self._watchdogs = Watchdogs(self, self._arms, self._period_ns, self._log, self._diagnostics)
         chunks = timed_subscription(self, JointTrajectory, "vla/action_chunk", 10, self._on_chunk)
@@ -164,7 +148,7 @@ class ControlNode(ManagedNode):
         if self._thread is None:
             return
         if self._thread.is_alive():
-            self._requests.append(_Request("stop"))
+            self._requests.put("stop")
             deadline = time.monotonic() + REST_S
             while self._busy() and time.monotonic() < deadline and self._thread.is_alive():
                 time.sleep(0.01)
@@ -225,22 +209,15 @@ class ControlNode(ManagedNode):
             others = self._rivals()
             if others:
                 raise VlaRosError(f"cannot {what}: {'; '.join(others)}. Stop it first")
-            require_drivers(self._watchdogs, what)
-            if what in TRANSITIONS[self._supervisor.mode]:  # or it is refused
-                self._preparation.take(what)
-        request = _Request(what)
-        self._requests.append(request)
-        if not request.done.wait(ANSWER_S):
-            request.withdrawn = what in ("start", "home")
-            raise VlaRosError(f"{what}: the commanding thread did not answer within {ANSWER_S} s")
-        if request.error is not None:
-            raise request.error
+            make_ready(what, self._arms.values(), self._watchdogs, self._supervisor, self._requests)
+        answer = self._requests.ask(what)
         if what in ("stop", "reset"):
             # Answer when the robot rests, so that whoever asked may rearrange the scene.
             deadline = time.monotonic() + REST_S
             while self._supervisor.mode == STOPPING and time.monotonic() < deadline:
+                self._watchdogs.look_for_drivers()
                 time.sleep(0.005)
-        return request.answer
+        return answer
 
     def _on_chunk(self, cdr: bytes, sent_ns: int | None) -> None:
         if sent_ns is not None:
@@ -327,8 +304,11 @@ class ControlNode(ManagedNode):
             self._log.say("error", f"emergency stop: {pressed}")
         for arm in self._arms.values():
             arm.read(now_ns)
-        while self._requests:
-            self._answer(self._requests.popleft(), now_ns)
+        for what, answer in self._requests.answer(supervisor, now_ns):
+            self._log.say("info", f"{what}: {answer}")
+            if what in ("start", "reset"):
+                for arm in self._arms.values():
+                    arm.forget_gripper()
         while self._chunks:
             try:
                 supervisor.add_chunk(self._chunks.popleft(), now_ns)
@@ -337,8 +317,9 @@ class ControlNode(ManagedNode):
         while self._watchdogs.policy_gone:
             supervisor.lose("policy_gone", self._watchdogs.policy_gone.popleft(), now_ns)
         if self._watchdogs.no_driver:
-            supervisor.lose("driver_gone", self._watchdogs.no_driver, now_ns)
-            self._preparation.forget()
+            again = not all(arm.ready for arm in self._arms.values())
+            text = self._watchdogs.no_driver + ("; start again when it is back" if again else "")
+            supervisor.lose("driver_gone", text, now_ns, for_good=again)
         measured = {name: arm.measured for name, arm in self._arms.items() if arm.measured is not None}
         commands = supervisor.tick(now_ns, measured, steady_ns)
         self._send(commands, now_ns, steady_ns)
@@ -364,20 +345,6 @@ class ControlNode(ManagedNode):
         for name, each in prepared.items():
             self._arms[name].send(each)
         self._report.commands(commands)
-
-    def _answer(self, request: _Request, now_ns: int) -> None:
-        if request.withdrawn:
-            return
-        try:
-            request.answer = self._supervisor.request(request.what, now_ns)
-        except VlaRosError as error:
-            request.error = error
-        else:
-            self._log.say("info", f"{request.what}: {request.answer}")
-            if request.what in ("start", "reset"):
-                for arm in self._arms.values():
-                    arm.forget_gripper()
-        request.done.set()
 
 
 def _grippers(arms: Mapping[str, Arm]) -> list[Gripper]:

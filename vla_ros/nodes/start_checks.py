@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 from rclpy.node import Node
 
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.arm_topics import ArmTopics
 from vla_ros.nodes.lifecycle import same_name_nodes
+from vla_ros.nodes.requests import Requests
 from vla_ros.nodes.watchdogs import Watchdogs
+from vla_ros.safety.modes import IDLE, TRANSITIONS
+from vla_ros.safety.supervisor import Supervisor
 
 # So long is waited for a driver that subscribes to the commands, before a start is refused.
 DRIVER_S = 1.0
+# And so long for arms to come to rest within their limits.
+REST_S = 5.0
 
 
 def rivals(node: Node, command_topics: Iterable[str]) -> list[str]:
@@ -27,35 +32,58 @@ def rivals(node: Node, command_topics: Iterable[str]) -> list[str]:
     return found
 
 
-def require_drivers(watchdogs: Watchdogs, what: str) -> None:
+def make_ready(
+    what: str,
+    arms: Collection[ArmTopics],
+    watchdogs: Watchdogs,
+    supervisor: Supervisor,
+    requests: Requests,
+) -> None:
+    """See that the arms may be commanded, and take their drivers' first steps where they are due; waits.
+    Raises VlaRosError, which says what is in the way."""
+    _require_drivers(watchdogs, what)
+    due = [arm for arm in arms if not arm.ready]
+    if due:
+        # What would be refused afterwards is not worth an arm that is let go, or a gripper closed.
+        requests.ask(what, only_check=True)
+        require_rest(supervisor, what)
+    if what in TRANSITIONS[supervisor.mode]:  # or it is refused
+        _require_grippers(arms, what)
+    for arm in due:
+        arm.prepare()
+
+
+def _require_drivers(watchdogs: Watchdogs, what: str) -> None:
     """Wait a moment for all drivers to be there. Raises VlaRosError, which says who is not."""
     deadline = time.monotonic() + DRIVER_S
-    while missing := watchdogs.missing_drivers():
+    while True:
+        watchdogs.look_for_drivers()
+        if not watchdogs.no_driver:
+            return
         if time.monotonic() > deadline:
             raise VlaRosError(
-                f"cannot {what}: {missing}. Is the robot's driver running, and its controller active?"
+                f"cannot {what}: {watchdogs.no_driver}. Is the robot's driver running, and its controller "
+                "active?"
             )
         time.sleep(0.02)
 
 
-class Preparation:
-    """What drivers need before their first command: once, and again after `forget`."""
+def require_rest(supervisor: Supervisor, what: str) -> None:
+    """Wait for the robot to come to rest, with nothing sent to it any more. Raises VlaRosError where it
+    does not: drivers' first steps let go of an arm, or have it leap to where it was sent meanwhile."""
+    deadline = time.monotonic() + REST_S
+    while supervisor.mode != IDLE or supervisor.live:
+        if time.monotonic() > deadline:
+            raise VlaRosError(
+                f"cannot {what}: drivers are prepared only while nothing is sent, and the robot is in mode "
+                f"'{supervisor.mode}'; stop first"
+            )
+        time.sleep(0.005)
 
-    def __init__(self, arms: Mapping[str, ArmTopics]) -> None:
-        self._arms = arms
-        self._done: set[str] = set()
 
-    def forget(self) -> None:
-        """A driver was gone: what it was told is not known any more."""
-        self._done.clear()
-
-    def take(self, what: str) -> None:
-        """Prepare the arms that are not; waits. Raises VlaRosError where a step fails, or a gripper that
-        has to be sent a width is nowhere."""
-        for name, arm in self._arms.items():
-            unknown = arm.unknown_gripper()
-            if unknown:
-                raise VlaRosError(f"cannot {what}: {unknown}")
-            if name not in self._done:
-                arm.prepare()
-                self._done.add(name)
+def _require_grippers(arms: Iterable[ArmTopics], what: str) -> None:
+    """Raises VlaRosError where a gripper that has to be sent a width is nowhere."""
+    for arm in arms:
+        unknown = arm.unknown_gripper()
+        if unknown:
+            raise VlaRosError(f"cannot {what}: {unknown}")

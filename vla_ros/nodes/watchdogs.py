@@ -34,7 +34,8 @@ class Watchdogs:
     """See the module.
 
     policy_gone: a text for each time that the last publisher of `vla/policy_status` was lost; to be popped by
-    the commanding thread. no_driver: what is said about drivers that are not there now, "" while all are.
+    the commanding thread. no_driver: which arms' command topics nobody subscribes to now, for people; ""
+    while each has a subscriber.
     """
 
     def __init__(
@@ -75,13 +76,15 @@ class Watchdogs:
         self._node.destroy_timer(self._timer)
         self._node.destroy_subscription(self._policy)
 
-    def missing_drivers(self) -> str:
-        """Which arms' command topics nobody subscribes to, for people; "" where each has a subscriber."""
-        return "; ".join(
-            f"{name}: nobody subscribes to {topic}"
-            for name, arm in self._arms.items()
-            for topic in arm.unheard()
-        )
+    def look_for_drivers(self) -> None:
+        """Bring `no_driver` up to date. For the executor's thread, and for what keeps it from looking."""
+        missing = []
+        for name, arm in self._arms.items():
+            unheard = arm.unheard()
+            if unheard:
+                arm.driver_gone()
+            missing += [f"{name}: nobody subscribes to {topic}" for topic in unheard]
+        self.no_driver = "; ".join(missing)
 
     def _on_liveliness(self, change: QoSLivelinessChangedInfo) -> None:
         self._diagnostics.value("policy_process", "alive" if change.alive_count else "gone")
@@ -89,7 +92,7 @@ class Watchdogs:
             self.policy_gone.append("the process that publishes vla/policy_status is gone")
 
     def _look(self) -> None:
-        self.no_driver = self.missing_drivers()
+        self.look_for_drivers()
         self._look_at_loop()
         self._log.flush()
 
