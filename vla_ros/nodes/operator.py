@@ -22,8 +22,12 @@ from std_srvs.srv import Trigger
 from vla_ros.errors import VlaRosError
 from vla_ros.evaluation.summary import read_report
 from vla_ros.nodes.qos import LATCHED
+from vla_ros.nodes.start_steps import DISCOVERED_S
 
 CALL_TIMEOUT_S = 10.0
+# Longer than anything takes that a Trigger does: a control_node's start has each driver take its first steps,
+# of which each may take seconds.
+TRIGGER_TIMEOUT_S = 120.0
 ASK_AGAIN_S = 3.0
 WATCH_PERIOD_S = 0.05
 
@@ -63,7 +67,7 @@ class Operator:
 
     def trigger(self, service: str) -> str:
         """Call std_srvs/Trigger `service`; returns its message. Raises GraphError on refusal or silence."""
-        response = self._call(Trigger, service, Trigger.Request())
+        response = self._call(Trigger, service, Trigger.Request(), answer_s=TRIGGER_TIMEOUT_S)
         if not response.success:
             raise GraphError(f"{service} refused: {response.message}")
         return str(response.message)
@@ -91,8 +95,8 @@ class Operator:
             if left <= 0:
                 raise GraphError(f"{node} was not active within {timeout_s:.0f} s")
             self._wait(client.service_is_ready, left, f"{node} to appear")
-            state = self._call(GetState, f"{node}/get_state", GetState.Request(), left).current_state
-            if state.id == State.PRIMARY_STATE_ACTIVE:
+            response = self._call(GetState, f"{node}/get_state", GetState.Request(), left, again=True)
+            if response.current_state.id == State.PRIMARY_STATE_ACTIVE:
                 return
             time.sleep(WATCH_PERIOD_S)
 
@@ -144,22 +148,38 @@ class Operator:
             self._watch()
             time.sleep(min(left, WATCH_PERIOD_S))
 
-    def _call(self, kind: Any, service: str, request: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
+    def _call(
+        self,
+        kind: Any,
+        service: str,
+        request: Any,
+        answer_s: float = CALL_TIMEOUT_S,
+        again: bool = False,
+    ) -> Any:
+        """The answer to `request`. again: it only asks, and is asked again where no answer comes. What acts
+        is asked once: a server that is slow would act on the second after it had said no to the first."""
+        known = service in self._clients
         client = self._client(kind, service)
-        self._wait(client.service_is_ready, timeout_s, f"service {service}")
+        self._wait(client.service_is_ready, min(answer_s, CALL_TIMEOUT_S), f"service {service}")
+        if not known:
+            # While the two sides are still discovering each other the server gives up sending its answer
+            # after 100 ms (rmw_fastrtps, `rmw_send_response`).
+            self.sleep(DISCOVERED_S)
         futures = [client.call_async(request)]
         asked = time.monotonic()
 
         def answered() -> bool:
             nonlocal asked
-            # While the two sides are still discovering each other the server gives up sending its answer
-            # after 100 ms (rmw_fastrtps, `rmw_send_response`). The first answer counts.
-            if time.monotonic() - asked > ASK_AGAIN_S:
+            if any(future.done() for future in futures):
+                return True
+            if not client.service_is_ready():
+                raise GraphError(f"{service} is gone and has not answered")
+            if again and time.monotonic() - asked > ASK_AGAIN_S:
                 futures.append(client.call_async(request))
                 asked = time.monotonic()
-            return any(future.done() for future in futures)
+            return False
 
-        self._wait(answered, timeout_s, f"an answer of {service}")
+        self._wait(answered, answer_s, f"an answer of {service}")
         return next(future for future in futures if future.done()).result()
 
     def _client(self, kind: Any, service: str) -> Client:
