@@ -28,7 +28,8 @@ class Bench:
     at once what they are sent.
 
     sent: per tick the arms' joints [arms * J] that were sent, None where nothing was; widths: likewise the
-    first arm's width. known: whether grippers are measured; too_late: whether what is made is not sent.
+    first arm's width, wanted: what it is on the way to. known: whether grippers are measured; too_late:
+    whether what is made is not sent.
     """
 
     def __init__(self, name: str) -> None:
@@ -50,6 +51,7 @@ class Bench:
         self.refused = 0
         self.sent: list[FloatArray | None] = []
         self.widths: list[float | None] = []
+        self.wanted: list[float | None] = []
         self._measured: dict[str, Measured] = {}
 
     @property
@@ -90,6 +92,7 @@ class Bench:
                     self.width[name] = command.gripper
             self.sent.append(np.concatenate([each.sent for each in commands.values()]) if commands else None)
             self.widths.append(next((each.gripper for each in commands.values()), None))
+            self.wanted.append(next((each.gripper_wanted for each in commands.values()), None))
 
     def request(self, what: str) -> None:
         self.supervisor.request(what, self.now_ns)
@@ -144,6 +147,8 @@ def test_widths_that_were_not_sent_are_not_skipped(name: str) -> None:
     bench.follow(width=0.044, ticks=5)
     before = bench.widths[-1]
     assert before is not None and 0.02 < before < 0.044
+    # Grippers lag behind.
+    bench.width = {name: width - 0.005 for name, width in bench.width.items()}
     bench.too_late = True
     bench.tick(5)
     assert bench.widths[-5:] == [None] * 5
@@ -183,13 +188,16 @@ def test_going_home_begins_where_the_gripper_is_by_then(name: str) -> None:
     bench.request("home")
     bench.tick(20)
     assert bench.widths[silent:] == [0.01] * 20
+    assert bench.wanted[silent:] == [None] * 20, "nobody wants it elsewhere any more"
 
 
 @pytest.mark.parametrize("name", ROBOTS)
 def test_a_driver_that_comes_back_is_sent_the_width_its_gripper_has_by_then(name: str) -> None:
     bench = Bench(name)
-    bench.follow(0.3)
+    bench.follow(0.8)
     bench.states = False
+    bench.tick(100 * MS // bench.period_ns - 1)
+    assert bench.supervisor.mode == modes.POLICY, "the joint states are just not too old yet"
     for tick in range(150):
         bench.supervisor.lose("driver_gone", "as told", bench.now_ns)
         bench.tick()
