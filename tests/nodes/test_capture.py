@@ -16,6 +16,8 @@ NOW = 1_700_000_000_000_000_000
     [
         (5_000 * MS, 5_012 * MS, NOW - 12 * MS),
         (5_000 * MS, 5_000 * MS, NOW),
+        # Read late, by a process that was held up: old it is.
+        (5_000 * MS, 8_000 * MS, NOW - 3_000 * MS),
         # Of another clock: a position in a file, an unset stamp, a clock ahead.
         (0, 86_400_000 * MS, NOW),
         (5_000 * MS, 4_999 * MS, NOW),
@@ -58,5 +60,15 @@ def test_it_begins_anew_when_either_clock_is_set() -> None:
     # ... at once, so that the times on both sides differ by less than any frame may take.
     assert clock.stamp(0, NOW + 60_100 * MS) == NOW + 60_100 * MS
     # This machine's clock was set forward, and then back.
-    assert clock.stamp(66 * MS, NOW + 90_000 * MS) == NOW + 90_000 * MS
+    assert clock.stamp(66 * MS, NOW + 190_000 * MS) == NOW + 190_000 * MS
     assert clock.stamp(99 * MS, NOW + 20_000 * MS) == NOW + 20_000 * MS
+
+
+def test_a_frame_that_is_read_seconds_late_is_no_new_one() -> None:
+    device, arrived = frames(100)
+    clock = HardwareClock()
+    for d, a in zip(device, arrived, strict=True):
+        clock.stamp(int(d), int(a))
+    captured = int(device[-1]) + 33 * MS
+    late = clock.stamp(captured, int(arrived[-1]) + 5_000 * MS)
+    assert late < int(arrived[-1]) + 100 * MS

@@ -14,8 +14,9 @@ from vla_ros.errors import VlaRosError
 from vla_ros.observation.views import Lens
 from vla_ros.types import ImageArray
 
-# Older than this, a frame's time is not of the clock that it was taken for.
-LONGEST_WAY_NS = 1_000_000_000
+# Older than this, a frame's time is not of the clock that it was taken for; a process that was held up reads
+# frames that are seconds old, and must not take them for new ones.
+LONGEST_WAY_NS = 60_000_000_000
 # The least delay of so many frames (10 s at 30 Hz) is taken for none: crystals drift apart by 1 ms in 10 s at
 # the very worst, and one frame in so many comes without a wait.
 FRAMES_COMPARED = 300
