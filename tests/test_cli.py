@@ -103,7 +103,7 @@ def test_check_finds_a_runtime_that_computes_something_else(bundle: Path) -> Non
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
-        (("check", "--robot", "frank", "--policy", "x"), "robot 'frank': not known; known are agilex_cobot, "),
+        (("check", "--robot", "frank", "--policy", "x"), "robot 'frank': not known; known are agilex_cobot"),
         (("check", "--robot", "franka", "--policy", "./no"), "policy bundle './no': no such folder"),
         (("up", "--robot", "franka", "--policy", "./no"), "policy bundle './no': no such folder"),
         (("sim", "--robot", "./no.yaml"), "no.yaml: no such file"),
