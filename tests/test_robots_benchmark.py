@@ -11,8 +11,8 @@ from vla_ros.resources import robot_config
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import load_robot, read_urdf
 
-# One per driver protocol. An arm that stays at home is 170 mrad and 60 mm off; one that is held for half a second
-# on a machine that others load, a fifth of that.
+# One per driver protocol. An arm that stays at home is 170 mrad and 60 mm off; one that is held for half a
+# second on a machine that others load, a fifth of that.
 ONE_PER_DRIVER = ("kinova_gen3", "widowx", "agilex_piper", "agilex_cobot")
 MOST_MM, MOST_MRAD = 15.0, 50.0
 
