@@ -72,6 +72,24 @@ def test_a_clock_that_stands_still_is_a_hold_until_it_goes_on() -> None:
     held_and_back(bench, "clock")
 
 
+def test_a_motion_begins_from_joint_states_since_the_start() -> None:
+    """Where time stands still, joint states from before do not grow old, and the arm may have been moved."""
+    bench = Bench()
+    bench.tick(20)
+    bench.states = False
+    bench.request("start")
+    bench.q = bench.q + np.array([0, 0, 0, 0, 0, 0, 0.3])
+    bench.add(bench.tool_chunk((0.05, 0, 0)))
+    assert bench.tick(5) is None
+    assert bench.supervisor.mode == modes.WAITING
+    bench.states = True
+    bench.tick(12)
+    assert bench.supervisor.mode == modes.POLICY
+    ((found, *_), sent), *_ = bench.streams
+    assert np.abs(sent[0] - found).max() < 0.02, "it begins where the arm is"
+    bench.assert_limits()
+
+
 @pytest.mark.parametrize("reason", ["policy_gone", "driver_gone"])
 def test_what_the_node_finds_gone_is_a_hold(reason) -> None:
     bench = following()

@@ -75,6 +75,11 @@ class Senses:
         for joints in self._joints.values():
             joints.forget()
 
+    def newer_than(self, time_ns: int) -> bool:
+        """Whether every arm has said where it is since `time_ns`. (While simulated time stands still, nothing
+        else is old: an arm may have been moved meanwhile.)"""
+        return all(measured.stamp_ns > time_ns for measured in self.measured.values())
+
     def stale(self, now_ns: int) -> str:
         """The first arm whose joint states cannot be acted on, and why, for people; "" if all can."""
         for name in self._joints:

@@ -323,6 +323,8 @@ class Supervisor:
         target = self._scheduler.sample(time_ns)
         if not self._senses.settled or self._senses.stale(self._now_ns):
             return
+        if not self._senses.newer_than(self._started_ns):
+            return
         if self._is_elsewhere() or target is None:
             return
         try:
