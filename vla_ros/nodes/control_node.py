@@ -52,10 +52,10 @@ from vla_ros.nodes.start_checks import REST_S, make_ready, rivals
 from vla_ros.nodes.transport import polled_subscription, take_latest, timed_subscription
 from vla_ros.nodes.watchdogs import Watchdogs
 from vla_ros.resources import robot_config
-from vla_ros.robot.channels import gripper_channel
-from vla_ros.robot.config import Arm, Gripper
+from vla_ros.robot.config import Arm, Gripper, Robot
 from vla_ros.robot.drivers import driver_for
 from vla_ros.robot.load import check_description, load_robot, read_urdf
+from vla_ros.safety.intake import gripper_ranges
 from vla_ros.safety.modes import ESTOP, STOPPING
 from vla_ros.safety.supervisor import Supervisor
 from vla_ros.types import ActionChunk, Command
@@ -92,7 +92,7 @@ class ControlNode(ManagedNode):
         """Load the robot, see that nobody else commands it, wire topics and services."""
         file = robot_config(self.get_parameter("robot").value)
         robot = load_robot(file)
-        scheduler = self._make_scheduler(robot.arms)
+        scheduler = self._make_scheduler(robot)
         self._period_ns = round(NS / robot.control.rate_hz)
         descriptions = {
             name: polled_subscription(self, String, arm.robot_description, LATCHED)
@@ -177,15 +177,12 @@ class ControlNode(ManagedNode):
 
     # Configuring -----------------------------------------------------------------------------------------
 
-    def _make_scheduler(self, arms: dict[str, Arm]) -> Scheduler:
-        ranges = {
-            gripper_channel(name): arm.gripper.width for name, arm in arms.items() if arm.gripper is not None
-        }
+    def _make_scheduler(self, robot: Robot) -> Scheduler:
         mode, m, interpolation = (
             self.get_parameter(name).value for name in ("mode", "ensembling_m", "interpolation")
         )
         try:
-            return make_scheduler(mode, ranges, m, interpolation)
+            return make_scheduler(mode, gripper_ranges(robot), m, interpolation)
         except ValueError as error:
             raise VlaRosError(f"parameter {error}") from error
 

@@ -8,7 +8,7 @@ from vla_ros.action.normalise import Scaling
 from vla_ros.errors import ContractError
 from vla_ros.policy.bundle import Bundle
 from vla_ros.policy.contract_inputs import input_lines
-from vla_ros.policy.contract_line import ContractLine, paired
+from vla_ros.policy.contract_line import ContractLine, gripper_line, paired
 from vla_ros.policy.manifest import Manifest
 from vla_ros.policy.manifest_outputs import ActionSlice
 from vla_ros.policy.ranges import beyond, possible_action
@@ -119,13 +119,7 @@ def _action(
 def _taken(manifest: Manifest, part: ActionSlice, name: str, arm: Arm, robot: Robot) -> tuple[str, str]:
     """(what the robot takes of this slice, the fix where it does not)."""
     if part.signal == "gripper":
-        if arm.gripper is None:
-            return "no gripper", (
-                f"policy '{manifest.name}' needs a gripper on arm '{name}'; robot '{robot.name}' declares "
-                f"none: add arms.{name}.gripper"
-            )
-        low, high = arm.gripper.width
-        return f"{low:g} to {high:g} m, {arm.gripper.states.topic}", ""
+        return gripper_line(manifest, name, arm, robot)
     if part.signal.startswith("joint_"):
         says = f"{len(arm.joints)} joints, driver {arm.driver}"
         if part.size != len(arm.joints):

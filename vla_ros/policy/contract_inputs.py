@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from vla_ros.action.normalise import Scaling
 from vla_ros.errors import ContractError
 from vla_ros.policy.bundle import Bundle
-from vla_ros.policy.contract_line import ContractLine, paired
+from vla_ros.policy.contract_line import ContractLine, gripper_line, paired
 from vla_ros.policy.manifest import Manifest
 from vla_ros.policy.manifest_inputs import ImageInput, StateSlice
 from vla_ros.policy.prompt import fixed_words
@@ -101,7 +101,8 @@ def _state(
     name, arm = pair
     says, fix = _measured(manifest, part, name, arm, robot)
     if not fix:
-        wrong = beyond(scaling.low[columns], scaling.high[columns], *possible_state(part, arm, robot.safety))
+        low, high = scaling.extent
+        wrong = beyond(low[columns], high[columns], *possible_state(part, arm, robot.safety))
         if wrong:
             fix = (
                 f"policy '{manifest.name}': {manifest.normalisation.proprio.file}: {what}: {wrong}: "
@@ -113,13 +114,7 @@ def _state(
 def _measured(manifest: Manifest, part: StateSlice, name: str, arm: Arm, robot: Robot) -> tuple[str, str]:
     """(what the robot has of this slice, the fix where it has not enough)."""
     if part.signal == "gripper":
-        if arm.gripper is None:
-            return "no gripper", (
-                f"policy '{manifest.name}' needs a gripper on arm '{name}'; robot '{robot.name}' declares "
-                f"none: add arms.{name}.gripper"
-            )
-        low, high = arm.gripper.width
-        return f"{low:g} to {high:g} m, {arm.gripper.states.topic}", ""
+        return gripper_line(manifest, name, arm, robot)
     if part.signal == "joint_position":
         says = f"{len(arm.joints)} joints, driver {arm.driver}"
         if part.size != len(arm.joints):

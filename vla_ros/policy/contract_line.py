@@ -23,3 +23,14 @@ def paired(manifest: Manifest, robot: Robot, role: str) -> tuple[str, Arm] | Non
     """The robot's arm (name, arm) that plays `role`; None when the robot has too few."""
     index = manifest.arms.index(role)
     return list(robot.arms.items())[index] if index < len(robot.arms) else None
+
+
+def gripper_line(manifest: Manifest, name: str, arm: Arm, robot: Robot) -> tuple[str, str]:
+    """(what the robot says of the gripper of arm `name`, the fix where it has none)."""
+    if arm.gripper is None:
+        return "no gripper", (
+            f"policy '{manifest.name}' needs a gripper on arm '{name}'; robot '{robot.name}' declares "
+            f"none: add arms.{name}.gripper"
+        )
+    low, high = arm.gripper.width
+    return f"{low:g} to {high:g} m, {arm.gripper.states.topic}", ""

@@ -123,7 +123,7 @@ class JointLimiter:
         self._fastest, self._slowest = self.velocity * share, self.velocity * -share
 
     def tick(self, now_ns: int) -> int:
-        """Begin a tick at `now_ns`, ROS clock, before planning; returns how many ticks were missed since the
+        """Begin a tick at `now_ns`, steady clock, before planning; returns how many were missed since the
         last one.
 
         In those the driver has been (or will be) on the way to rest that `motion` gave it, so that is where
