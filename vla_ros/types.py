@@ -25,9 +25,10 @@ class Observation:
     images: {camera name of the robot YAML: uint8 [H, W, 3], RGB}; treat as read-only (they may view
         a message's bytes).
     state: {group: float64 vector, SI}. Groups per arm: `<arm>/joint_position` [J] rad,
-        `<arm>/tcp_pose` [7] (x y z m, quaternion xyzw), `<arm>/gripper` [1] opening width in m.
+        `<arm>/tcp_pose` [7] (x y z m, quaternion xyzw), `<arm>/gripper` [1] opening width in m. Of a base:
+        `base/velocity` [2], forward m/s and turning rad/s.
     stamps_ns: {stream name: stamp of the sample used}; streams are `camera/<name>`,
-        `<arm>/joint_states`, `<arm>/gripper_states`.
+        `<arm>/joint_states`, `<arm>/gripper_states`, `base/odometry`.
     stamp_ns: the one time the whole observation stands for (the newest common image time); arm
         joints are interpolated to it.
     """
@@ -51,7 +52,7 @@ class ActionChunk:
     """H absolute targets for named channels of the robot.
 
     channels: names such as `arm/joint1`, `arm/tcp/position.x`, `arm/tcp/orientation.w`,
-        `arm/gripper` (opening width in m); see `vla_ros.robot.channels`.
+        `arm/gripper` (opening width in m), `base/vx`, `base/wz`; see `vla_ros.robot.channels`.
     targets: float64 [H, C] in SI units, absolute.
     due_ns: int64 [H], strictly increasing: when each row is to hold, ROS clock.
     stamp_ns: stamp of the observation the chunk was computed from.
@@ -103,3 +104,18 @@ class Command:
     def sent(self) -> FloatArray:
         """Joint positions after safety, float64 [J] rad, to be reached one control period after the stamp."""
         return self.motion.q[0]
+
+
+@dataclass(frozen=True)
+class BaseCommand:
+    """One tick's velocity for the base, before and after safety.
+
+    stamp_ns, source, interventions: as in `Command`. wanted, sent: float64 [2], forward m/s and
+    turning rad/s.
+    """
+
+    stamp_ns: int
+    source: str
+    wanted: FloatArray
+    sent: FloatArray
+    interventions: tuple[str, ...] = ()

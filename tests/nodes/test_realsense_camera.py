@@ -13,7 +13,7 @@ import pytest
 from vla_ros.nodes.capture import CameraLost
 from vla_ros.nodes.realsense_camera import RealsenseCamera, plugged_in
 from vla_ros.observation.views import undistortion
-from vla_ros.robot.config import Camera
+from vla_ros.robot.config_cameras import Camera
 
 rs = pytest.importorskip("pyrealsense2", exc_type=ImportError)
 

@@ -11,7 +11,7 @@ import pytest
 
 from vla_ros.nodes.capture import CameraLost
 from vla_ros.nodes.v4l2_camera import V4l2Camera
-from vla_ros.robot.config import Camera
+from vla_ros.robot.config_cameras import Camera
 
 
 class Device:

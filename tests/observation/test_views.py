@@ -18,7 +18,8 @@ from vla_ros.errors import Refused
 from vla_ros.observation.decode import decode_camera_info
 from vla_ros.observation.views import undistortion, view
 from vla_ros.robot.cameras import shown_size
-from vla_ros.robot.config import Camera, Robot
+from vla_ros.robot.config import Robot
+from vla_ros.robot.config_cameras import Camera
 
 WIDTH, HEIGHT = 160, 120
 K = np.array([[120.0, 0, 81.5], [0, 118.0, 58.0], [0, 0, 1]])

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from vla_ros.errors import Refused
-from vla_ros.robot.config import Arm, Enable
+from vla_ros.robot.config import Arm
+from vla_ros.robot.config_drivers import Enable
 from vla_ros.robot.drivers import Call, InterbotixGripper, Send, driver_class, driver_for
 from vla_ros.robot.load import load_robot
 from vla_ros.types import Motion

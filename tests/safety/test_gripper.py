@@ -4,7 +4,7 @@ import math
 import pytest
 
 from tests.safety.plant import FILE
-from vla_ros.robot.config import GripperInterbotixDriver
+from vla_ros.robot.config_drivers import GripperInterbotixDriver
 from vla_ros.robot.load import load_robot
 from vla_ros.safety.gripper import GripperLimiter
 

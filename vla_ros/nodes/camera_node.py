@@ -25,7 +25,7 @@ from vla_ros.nodes.v4l2_camera import V4l2Camera
 from vla_ros.observation.calibration import read_calibration
 from vla_ros.observation.views import Lens
 from vla_ros.resources import robot_config
-from vla_ros.robot.config import Camera
+from vla_ros.robot.config_cameras import Camera
 from vla_ros.robot.load import load_robot
 
 RETRY_S = 1.0

@@ -11,7 +11,8 @@ from rclpy.node import Node
 
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
-from vla_ros.robot.config import Gripper, GripperActionDriver
+from vla_ros.robot.config import Gripper
+from vla_ros.robot.config_drivers import GripperActionDriver
 from vla_ros.robot.grippers import command_for
 
 RETRY_S = 0.5

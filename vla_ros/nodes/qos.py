@@ -5,7 +5,7 @@ from __future__ import annotations
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
-from vla_ros.robot.config import Stream
+from vla_ros.robot.config_fields import Stream
 
 try:
     from rclpy.event_handler import QoSLivelinessChangedInfo, SubscriptionEventCallbacks

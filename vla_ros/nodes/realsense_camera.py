@@ -11,7 +11,7 @@ import numpy as np
 from vla_ros.errors import ConfigError
 from vla_ros.nodes.capture import CameraLost, Captured, HardwareClock, Now, on_ros_clock
 from vla_ros.observation.views import Lens
-from vla_ros.robot.config import Camera, RealsenseSource
+from vla_ros.robot.config_cameras import Camera, RealsenseSource
 
 _NO_FRAME_MS = 2000
 _MS_IN_NS = 1_000_000

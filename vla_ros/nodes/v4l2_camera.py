@@ -11,7 +11,7 @@ import cv2
 
 from vla_ros.nodes.capture import CameraLost, Captured, Now, on_ros_clock
 from vla_ros.observation.views import Lens
-from vla_ros.robot.config import Camera, V4l2Source
+from vla_ros.robot.config_cameras import Camera, V4l2Source
 
 # V4L2_CID_EXPOSURE_AUTO: V4L2_EXPOSURE_MANUAL and V4L2_EXPOSURE_APERTURE_PRIORITY; exposure is in 0.1 ms.
 _MANUAL, _AUTOMATIC = 1, 3

@@ -26,7 +26,9 @@ from vla_ros.observation.decode import (
 )
 from vla_ros.observation.frozen import MOVED, STAMPED_LATE_NS, FrozenPicture
 from vla_ros.observation.shown import Shown, check_size
-from vla_ros.robot.config import Camera, Gripper, Robot, Stream
+from vla_ros.robot.config import Gripper, Robot
+from vla_ros.robot.config_cameras import Camera
+from vla_ros.robot.config_fields import Stream
 from vla_ros.robot.stamps import Stamps
 from vla_ros.robot.states import gripper_width, positions_by_name
 from vla_ros.types import FloatArray, ImageArray

@@ -10,7 +10,7 @@ import yaml
 
 from vla_ros.errors import ConfigError, Refused
 from vla_ros.observation.views import Lens, undistortion
-from vla_ros.robot.config import Camera
+from vla_ros.robot.config_cameras import Camera
 from vla_ros.types import FloatArray
 
 # {key: (rows, columns)}

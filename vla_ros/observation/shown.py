@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from vla_ros.errors import Refused
 from vla_ros.observation.decode import Frame, decode_camera_info
 from vla_ros.observation.views import Undistortion, undistortion, view
-from vla_ros.robot.config import Camera
+from vla_ros.robot.config_cameras import Camera
 from vla_ros.types import ImageArray
 
 # CDR encapsulation and the header's stamp, which differ or not whatever the lens is.

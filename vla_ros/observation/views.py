@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.errors import Refused
-from vla_ros.robot.config import Camera
+from vla_ros.robot.config_cameras import Camera
 from vla_ros.types import FloatArray, ImageArray
 
 # {distortion_model: how many coefficients it may have}, as image_geometry reads them: OpenCV's own order.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vla_ros.robot.config import Camera
+from vla_ros.robot.config_cameras import Camera
 from vla_ros.robot.yaml_lines import KeyPath, Problem
 
 

@@ -26,3 +26,7 @@ def tool_channels(arm: str) -> tuple[str, ...]:
 def gripper_channel(arm: str) -> str:
     """The gripper's opening width in m."""
     return f"{arm}/gripper"
+
+
+# The base's velocity: forward in m/s, turning in rad/s, positive to the left.
+BASE_CHANNELS = ("base/vx", "base/wz")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vla_ros.robot.cameras import source_problems, view_problems
-from vla_ros.robot.config import Arm, Box, Camera, Robot, Stream
+from vla_ros.robot.config import Arm, Box, Robot
+from vla_ros.robot.config_cameras import Camera
+from vla_ros.robot.config_fields import Stream
 from vla_ros.robot.driver_checks import driver_problems, gripper_problems, mount_problems
 from vla_ros.robot.topics import topic_problems
 from vla_ros.robot.words import advice, quoted

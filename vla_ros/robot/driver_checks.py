@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pinocchio as pin
 
-from vla_ros.robot.config import Arm, Camera, Enable, Gripper, Robot
+from vla_ros.robot.config import Arm, Gripper, Robot
+from vla_ros.robot.config_cameras import Camera
+from vla_ros.robot.config_drivers import Enable
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.urdf import MOVABLE, Description
 from vla_ros.robot.words import advice, quoted

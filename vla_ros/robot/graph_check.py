@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vla_ros.robot.config import Robot, Stream
+from vla_ros.robot.config import Robot
+from vla_ros.robot.config_fields import Stream
 from vla_ros.robot.yaml_lines import KeyPath, key_text
 
 # A rate is as declared within these shares; the middleware and a busy machine cost some.

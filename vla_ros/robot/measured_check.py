@@ -12,7 +12,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from vla_ros.errors import Refused
-from vla_ros.robot.config import Arm, Camera, Gripper, Robot
+from vla_ros.robot.config import Arm, Gripper, Robot
+from vla_ros.robot.config_cameras import Camera
 from vla_ros.robot.graph_check import Line
 from vla_ros.robot.states import positions_by_name
 from vla_ros.types import FloatArray

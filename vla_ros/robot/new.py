@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from vla_ros.errors import ConfigError, KinematicsError
-from vla_ros.robot.config import Drivers
+from vla_ros.robot.config_drivers import Drivers
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.schema_words import TODO
 from vla_ros.robot.urdf import Description, UrdfJoint, parse_urdf

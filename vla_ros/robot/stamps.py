@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vla_ros.robot.config import Stream
+from vla_ros.robot.config_fields import Stream
 
 
 class Stamps:

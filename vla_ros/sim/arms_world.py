@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vla_ros.errors import ConfigError
-from vla_ros.robot.config import Arm, Camera, Gripper, Robot
+from vla_ros.robot.config import Arm, Gripper, Robot
+from vla_ros.robot.config_cameras import Camera
 from vla_ros.sim.offscreen import Offscreen
 from vla_ros.sim.world import CameraInfo
 from vla_ros.types import FloatArray

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from vla_ros.nodes import transport
 from vla_ros.nodes.cdr import ImageWriter
-from vla_ros.robot.config import Camera, Robot
+from vla_ros.robot.config import Robot
+from vla_ros.robot.config_cameras import Camera
 from vla_ros.robot.load import load_robot
 from vla_ros.sim.camera_process import ERROR, FRAME, READY, SnapshotFormat
 from vla_ros.sim.worlds import CameraWorld, make_camera_world

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from vla_ros.action.rotations import encode_rotation
 from vla_ros.errors import VlaRosError
-from vla_ros.robot.config import Arm, Enable
+from vla_ros.robot.config import Arm
+from vla_ros.robot.config_drivers import Enable
 from vla_ros.robot.drivers.agilex import AgilexJoints
 from vla_ros.robot.drivers.driver import Call, Send, StartStep, checked, checked_gripper, checked_pose
 from vla_ros.types import FloatArray, Motion

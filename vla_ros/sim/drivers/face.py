@@ -19,7 +19,8 @@ from sensor_msgs.msg import JointState
 from vla_ros.errors import KinematicsError, Refused
 from vla_ros.nodes.cdr import JointStateWriter
 from vla_ros.nodes.transport import polled_subscription, take_latest
-from vla_ros.robot.config import PublishedPose, Stream
+from vla_ros.robot.config import PublishedPose
+from vla_ros.robot.config_fields import Stream
 from vla_ros.sim.arm import SimArm
 from vla_ros.sim.controllers import SECOND_NS
 from vla_ros.types import FloatArray

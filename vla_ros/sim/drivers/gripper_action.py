@@ -11,7 +11,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from vla_ros.errors import VlaRosError
-from vla_ros.robot.config import GripperActionDriver
+from vla_ros.robot.config_drivers import GripperActionDriver
 from vla_ros.robot.grippers import command_for, width_commanded
 from vla_ros.sim.gripper import GripperOutcome, SimGripper
 

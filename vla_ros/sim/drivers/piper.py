@@ -19,7 +19,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 
 from vla_ros.errors import Refused
-from vla_ros.robot.config import Enable
+from vla_ros.robot.config_drivers import Enable
 from vla_ros.robot.grippers import reading_at, width_commanded
 from vla_ros.sim.arm import SimArm
 from vla_ros.sim.controllers import pose_matrix
