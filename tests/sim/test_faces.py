@@ -19,6 +19,7 @@ from tests.support import ask, wait_for
 from vla_ros.resources import robot_config
 from vla_ros.robot.load import load_robot
 from vla_ros.sim.drivers import face_of
+from vla_ros.sim.drivers.face import Host
 from vla_ros.sim.worlds import make_twin
 
 BEGIN_NS = 1_700_000_000_000_000_000
@@ -42,7 +43,8 @@ class Stage:
         self.rejected: list[tuple[str, str]] = []
         self.obeyed = 0
         self.now_ns = BEGIN_NS
-        self.face = face_of(self.node, self.arm, self._reject, self._obey, lambda action: action())
+        host = Host(self.node, self._reject, self._obey, lambda action: action())
+        self.face = face_of(host, self.arm)
         self._heard: dict[str, Any] = {}
 
     def close(self) -> None:

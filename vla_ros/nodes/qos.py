@@ -35,8 +35,11 @@ STATUS_QOS = QoSProfile(
 )
 
 
-def state_qos(stream: Stream) -> QoSProfile:
-    """For joint states that are polled. A reliable subscriber gets nothing from a best-effort publisher."""
+def state_qos(stream: Stream, depth: int = 5) -> QoSProfile:
+    """For either end of a stream of states. A reliable subscriber gets nothing from a best-effort publisher.
+
+    depth: how many messages wait; by default as many as one that is polled needs.
+    """
     best_effort = stream.reliability == "best_effort"
     reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
-    return QoSProfile(depth=5, reliability=reliability)
+    return QoSProfile(depth=depth, reliability=reliability)

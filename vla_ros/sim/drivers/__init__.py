@@ -7,19 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rclpy.node import Node
-
 from vla_ros.sim.arm import SimArm
 from vla_ros.sim.drivers.cobot_magic import CobotMagic
-from vla_ros.sim.drivers.face import Face, Reject
+from vla_ros.sim.drivers.face import Face, Host
 from vla_ros.sim.drivers.interbotix import Interbotix
 from vla_ros.sim.drivers.piper import Piper
 from vla_ros.sim.drivers.ros2_control import Ros2Control
 
-Obeyed = Callable[[int], None]
-InPhysics = Callable[[Callable[[], None]], None]
-
-_FACES: dict[str, Callable[[Node, SimArm, Reject, Obeyed, InPhysics], Face]] = {
+_FACES: dict[str, Callable[[Host, SimArm], Face]] = {
     "joint_trajectory": Ros2Control,
     "joint_position": Ros2Control,
     "cartesian_pose": Ros2Control,
@@ -30,10 +25,6 @@ _FACES: dict[str, Callable[[Node, SimArm, Reject, Obeyed, InPhysics], Face]] = {
 }
 
 
-def face_of(node: Node, arm: SimArm, rejected: Reject, obeyed: Obeyed, in_physics: InPhysics) -> Face:
-    """The driver's side of an arm.
-
-    rejected: called with (driver, reason, text) for each command that the real driver would not take; obeyed:
-    with the time in ns of one that it takes. in_physics: has something done between two steps.
-    """
-    return _FACES[arm.config.driver](node, arm, rejected, obeyed, in_physics)
+def face_of(host: Host, arm: SimArm) -> Face:
+    """The driver's side of an arm."""
+    return _FACES[arm.config.driver](host, arm)

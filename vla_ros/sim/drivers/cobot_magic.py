@@ -6,61 +6,34 @@ PoseStamped with roll, pitch, yaw in orientation.x, y, z and the gripper in w.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from vla_ros.errors import Refused
 from vla_ros.robot.grippers import reading_at, width_commanded
 from vla_ros.sim.arm import SimArm
-from vla_ros.sim.drivers.face import Command, Commands, JointStates, Reject, ToolPose, arm_values
+from vla_ros.sim.drivers.face import Command, Face, Host, JointStates, Output, ToolPose, arm_values
 
 COUNT = 7
 NAMES = tuple(f"joint{index}" for index in range(COUNT))
 
 
-class CobotMagic:
+class CobotMagic(Face):
     """See `vla_ros.sim.drivers.face.Face`."""
 
-    def __init__(
-        self,
-        node: Node,
-        arm: SimArm,
-        rejected: Reject,
-        obeyed: Callable[[int], None],
-        in_physics: Callable[[Callable[[], None]], None],
-    ) -> None:
+    def __init__(self, host: Host, arm: SimArm) -> None:
         self._arm = arm
         config, driver = arm.config, arm.config.drivers.cobot_magic
         assert driver is not None and arm.gripper is not None
         self._gripper = arm.gripper
-        self._states = JointStates(node, config.states, "", NAMES, self._read)
-        self._pose = None
+        outputs: list[Output] = [JointStates(host.node, config.states, "", NAMES, self._read)]
         if config.published_pose is not None:
-            self._pose = ToolPose(node, arm, config.published_pose, self._reading)
+            outputs.append(ToolPose(host.node, arm, config.published_pose, self._reading))
         master = Command("cobot_magic", JointState, driver.topic, self._master, "sensor_msgs/msg/JointState")
-        self._commands = Commands(node, [master], rejected, obeyed)
-
-    def publish(self, stamp_ns: int) -> None:
-        """See Face."""
-        self._states.publish(stamp_ns)
-        if self._pose is not None:
-            self._pose.publish(stamp_ns)
-
-    def obey(self, now_ns: int) -> None:
-        """See Face."""
-        self._commands.obey(now_ns)
-
-    def discard(self) -> None:
-        """See Face."""
-        self._commands.discard()
-
-    def destroy(self) -> None:
-        """See Face."""
+        super().__init__(host, outputs, [master])
 
     def _reading(self) -> float:
         return reading_at(self._gripper.config, self._gripper.width)

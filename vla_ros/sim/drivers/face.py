@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from geometry_msgs.msg import Pose, PoseStamped
 from numpy.typing import ArrayLike
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
@@ -18,6 +17,7 @@ from sensor_msgs.msg import JointState
 
 from vla_ros.errors import KinematicsError, Refused
 from vla_ros.nodes.cdr import JointStateWriter
+from vla_ros.nodes.qos import state_qos
 from vla_ros.nodes.transport import polled_subscription, take_latest
 from vla_ros.robot.config import PublishedPose
 from vla_ros.robot.config_fields import Stream
@@ -25,30 +25,55 @@ from vla_ros.sim.arm import SimArm
 from vla_ros.sim.controllers import SECOND_NS
 from vla_ros.types import FloatArray
 
-Reject = Callable[[str, str, str], None]
-COMMAND_DEPTH = 10
+COMMAND_DEPTH = STATE_DEPTH = 10
 POSE_PERIOD_NS = 20_000_000
 _store = get_typestore(Stores.ROS2_HUMBLE)
 
 
-class Face(Protocol):
-    """One arm's driver as the graph sees it. Used from the physics thread alone."""
+@dataclass(frozen=True)
+class Host:
+    """The process that a face is part of.
+
+    rejected: called with (driver, reason, text) for each command that the real driver would not take; obeyed:
+    with the time in ns of one that it takes. in_physics: has something done between two steps.
+    """
+
+    node: Node
+    rejected: Callable[[str, str, str], None]
+    obeyed: Callable[[int], None]
+    in_physics: Callable[[Callable[[], None]], None]
+
+
+class Output(Protocol):
+    """Something periodic that a driver publishes."""
+
+    def publish(self, now_ns: int) -> None:
+        """Publish if it is due at `now_ns`, the time of the twin's present state."""
+        ...
+
+
+class Face:
+    """One driver as the graph sees it: what it publishes and what it obeys. Used from the physics thread."""
+
+    def __init__(self, host: Host, outputs: Iterable[Output], commands: Sequence[Command]) -> None:
+        self._outputs = tuple(outputs)
+        self._commands = Commands(host, commands)
 
     def publish(self, stamp_ns: int) -> None:
         """Publish what is due at `stamp_ns`, the time of the twin's present state."""
-        ...
+        for output in self._outputs:
+            output.publish(stamp_ns)
 
     def obey(self, now_ns: int) -> None:
         """Take what has arrived."""
-        ...
+        self._commands.obey(now_ns)
 
     def discard(self) -> None:
         """Drop what has arrived, and forget what was under way: the scene was reset."""
-        ...
+        self._commands.discard()
 
     def destroy(self) -> None:
         """Give up what is not a publisher, a subscription or a service of the node."""
-        ...
 
 
 class Due:
@@ -69,7 +94,8 @@ class Due:
 class JointStates:
     """sensor_msgs/JointState of a stream: its topic, rate and QoS.
 
-    read: gives position, velocity and effort, one number per name each.
+    read: gives position, velocity and effort, one number per name each. stamp: makes the message's stamp of
+    the time in ns, where the driver's clock is not the ROS clock.
     """
 
     def __init__(
@@ -79,17 +105,17 @@ class JointStates:
         frame: str,
         names: Sequence[str],
         read: Callable[[], tuple[ArrayLike, ArrayLike, ArrayLike]],
+        stamp: Callable[[int], int] = lambda now_ns: now_ns,
     ) -> None:
-        self._publisher = node.create_publisher(JointState, stream.topic, state_qos(stream))
+        self._publisher = node.create_publisher(JointState, stream.topic, state_qos(stream, STATE_DEPTH))
         self._writer = JointStateWriter(frame, names)
         self._due = Due(round(SECOND_NS / stream.rate_hz))
-        self._read = read
+        self._read, self._stamp = read, stamp
 
-    def publish(self, now_ns: int, stamp_ns: int | None = None) -> None:
-        """Publish if it is due now, with another stamp where the driver's clock is not the ROS clock."""
+    def publish(self, now_ns: int) -> None:
+        """See Output."""
         if self._due.at(now_ns):
-            stamp = now_ns if stamp_ns is None else stamp_ns
-            self._publisher.publish(self._writer.serialise(stamp, *self._read()))
+            self._publisher.publish(self._writer.serialise(self._stamp(now_ns), *self._read()))
 
 
 class ToolPose:
@@ -105,9 +131,9 @@ class ToolPose:
         )
         self._due = Due(POSE_PERIOD_NS)
 
-    def publish(self, stamp_ns: int) -> None:
-        """Publish if it is due."""
-        if not self._due.at(stamp_ns):
+    def publish(self, now_ns: int) -> None:
+        """See Output."""
+        if not self._due.at(now_ns):
             return
         matrix = self._arm.kinematics.forward(self._arm.body.positions())
         pose = Pose()
@@ -124,7 +150,7 @@ class ToolPose:
             return
         message = PoseStamped(pose=pose)
         message.header.frame_id = self._arm.config.base_frame
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, SECOND_NS)
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(now_ns, SECOND_NS)
         self._publisher.publish(message)
 
 
@@ -145,12 +171,10 @@ class Command:
 class Commands:
     """Command topics of one driver, read once per step."""
 
-    def __init__(
-        self, node: Node, commands: Sequence[Command], rejected: Reject, obeyed: Callable[[int], None]
-    ) -> None:
-        self._rejected, self._obeyed = rejected, obeyed
+    def __init__(self, host: Host, commands: Sequence[Command]) -> None:
+        self._rejected, self._obeyed = host.rejected, host.obeyed
         self._inputs = [
-            (command, polled_subscription(node, command.message_type, command.topic, COMMAND_DEPTH))
+            (command, polled_subscription(host.node, command.message_type, command.topic, COMMAND_DEPTH))
             for command in commands
         ]
         for command in commands:
@@ -184,13 +208,6 @@ class Commands:
         """Drop what has arrived."""
         for _, subscription in self._inputs:
             take_latest(subscription)
-
-
-def state_qos(stream: Stream) -> QoSProfile:
-    """The QoS that a driver publishes a stream with."""
-    best_effort = stream.reliability == "best_effort"
-    reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
-    return QoSProfile(depth=10, reliability=reliability)
 
 
 def arm_values(arm: SimArm) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -8,33 +8,24 @@ motors' own limits bound them; motors without torque ignore commands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from rclpy.node import Node
 
 from vla_ros.errors import Refused
 from vla_ros.robot.grippers import command_for, reading_at, width_commanded
 from vla_ros.sim.arm import SimArm
-from vla_ros.sim.drivers.face import Command, Commands, JointStates, Reject, arm_values
+from vla_ros.sim.drivers.face import Command, Face, Host, JointStates, arm_values
 
 FINGERS = ("left_finger", "right_finger")
 
 
-class Interbotix:
+class Interbotix(Face):
     """See `vla_ros.sim.drivers.face.Face`."""
 
-    def __init__(
-        self,
-        node: Node,
-        arm: SimArm,
-        rejected: Reject,
-        obeyed: Callable[[int], None],
-        in_physics: Callable[[Callable[[], None]], None],
-    ) -> None:
+    def __init__(self, host: Host, arm: SimArm) -> None:
         from interbotix_xs_msgs.msg import JointGroupCommand, JointSingleCommand
 
         self._arm = arm
@@ -48,31 +39,17 @@ class Interbotix:
             motor = gripper.config.interbotix
             names += [motor.name, *FINGERS]
             commands.append(Command("joint_single", JointSingleCommand, motor.topic, self._joint_single))
-        self._states = JointStates(node, config.states, config.base_frame, names, self._read)
-        self._commands = Commands(node, commands, rejected, obeyed)
+        states = JointStates(host.node, config.states, config.base_frame, names, self._read)
+        super().__init__(host, [states], commands)
         if driver.torque_service is not None:
             from interbotix_xs_msgs.srv import TorqueEnable
 
-            node.create_service(TorqueEnable, driver.torque_service, partial(self._torque_enable, in_physics))
+            enable = partial(self._torque_enable, host)
+            host.node.create_service(TorqueEnable, driver.torque_service, enable)
         if driver.modes_service is not None:
             from interbotix_xs_msgs.srv import OperatingModes
 
-            node.create_service(OperatingModes, driver.modes_service, lambda _, response: response)
-
-    def publish(self, stamp_ns: int) -> None:
-        """See Face."""
-        self._states.publish(stamp_ns)
-
-    def obey(self, now_ns: int) -> None:
-        """See Face."""
-        self._commands.obey(now_ns)
-
-    def discard(self) -> None:
-        """See Face."""
-        self._commands.discard()
-
-    def destroy(self) -> None:
-        """See Face."""
+            host.node.create_service(OperatingModes, driver.modes_service, lambda _, response: response)
 
     def _read(self) -> tuple[ArrayLike, ArrayLike, ArrayLike]:
         q, v, effort = arm_values(self._arm)
@@ -105,11 +82,9 @@ class Interbotix:
         if not self._torque:
             raise Refused("torque", "the motors have no torque")
 
-    def _torque_enable(
-        self, in_physics: Callable[[Callable[[], None]], None], request: Any, response: Any
-    ) -> Any:
+    def _torque_enable(self, host: Host, request: Any, response: Any) -> Any:
         def switch() -> None:
             self._torque = bool(request.enable)
 
-        in_physics(switch)
+        host.in_physics(switch)
         return response

@@ -8,12 +8,10 @@ the arm was enabled, which closes the gripper; stamps come from its SDK and not 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from rclpy.node import Node
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
@@ -23,25 +21,18 @@ from vla_ros.robot.config_drivers import Enable
 from vla_ros.robot.grippers import reading_at, width_commanded
 from vla_ros.sim.arm import SimArm
 from vla_ros.sim.controllers import pose_matrix
-from vla_ros.sim.drivers.face import Command, Commands, JointStates, Reject, ToolPose, arm_values
+from vla_ros.sim.drivers.face import Command, Face, Host, JointStates, Output, ToolPose, arm_values
 
 JOINTS = tuple(f"joint{index}" for index in range(1, 7))
 GRIPPER = "gripper"
 
 
-class Piper:
+class Piper(Face):
     """See `vla_ros.sim.drivers.face.Face`."""
 
-    def __init__(
-        self,
-        node: Node,
-        arm: SimArm,
-        rejected: Reject,
-        obeyed: Callable[[int], None],
-        in_physics: Callable[[Callable[[], None]], None],
-    ) -> None:
+    def __init__(self, host: Host, arm: SimArm) -> None:
         self._arm = arm
-        self._in_physics = in_physics
+        self._in_physics = host.in_physics
         config = arm.config
         commands = []
         enables: list[Enable] = []
@@ -58,35 +49,18 @@ class Piper:
         # Where the YAML names no way to enable it, it was enabled before (auto_enable of its launch file).
         self._enabled = not enables
         for topic in {enable.topic for enable in enables if enable.topic}:
-            node.create_subscription(Bool, topic, self._enable_flag, 10)
+            host.node.create_subscription(Bool, topic, self._enable_flag, 10)
         for service in {enable.service for enable in enables if enable.service}:
             from piper_msgs.srv import Enable as EnableSrv
 
-            node.create_service(EnableSrv, service, self._serve)
+            host.node.create_service(EnableSrv, service, self._serve)
         names = list(JOINTS) if arm.gripper is None else [*JOINTS, GRIPPER]
-        self._states = JointStates(node, config.states, "", names, self._read)
-        self._pose = None
-        if config.published_pose is not None:
-            self._pose = ToolPose(node, arm, config.published_pose, lambda: 0.0)
-        self._commands = Commands(node, commands, rejected, obeyed)
-
-    def publish(self, stamp_ns: int) -> None:
-        """See Face."""
         # The SDK's clock: seconds since the machine started.
-        self._states.publish(stamp_ns, time.monotonic_ns())
-        if self._pose is not None:
-            self._pose.publish(stamp_ns)
-
-    def obey(self, now_ns: int) -> None:
-        """See Face."""
-        self._commands.obey(now_ns)
-
-    def discard(self) -> None:
-        """See Face."""
-        self._commands.discard()
-
-    def destroy(self) -> None:
-        """See Face."""
+        states = JointStates(host.node, config.states, "", names, self._read, lambda _: time.monotonic_ns())
+        outputs: list[Output] = [states]
+        if config.published_pose is not None:
+            outputs.append(ToolPose(host.node, arm, config.published_pose, lambda: 0.0))
+        super().__init__(host, outputs, commands)
 
     def _read(self) -> tuple[ArrayLike, ArrayLike, ArrayLike]:
         q, v, effort = arm_values(self._arm)

@@ -5,50 +5,43 @@ A real arm runs one of the controllers at a time; the twin listens to all that t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
-from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.sim.arm import SimArm
 from vla_ros.sim.controllers import SECOND_NS, TrajectoryPoint, pose_matrix
-from vla_ros.sim.drivers.face import Command, Commands, JointStates, Reject, arm_values
+from vla_ros.sim.drivers.face import Command, Face, Host, JointStates, Output, arm_values
 from vla_ros.sim.drivers.gripper_action import GripperServer
 
 
-class Ros2Control:
+class Ros2Control(Face):
     """See `vla_ros.sim.drivers.face.Face`."""
 
-    def __init__(
-        self,
-        node: Node,
-        arm: SimArm,
-        rejected: Reject,
-        obeyed: Callable[[int], None],
-        in_physics: Callable[[Callable[[], None]], None],
-    ) -> None:
+    def __init__(self, host: Host, arm: SimArm) -> None:
         self._arm = arm
         config, gripper = arm.config, arm.gripper
         self._gripper = None
-        self._states = []
+        outputs: list[Output] = []
         if gripper is not None and gripper.config.states.topic == config.states.topic:
             # joint_state_broadcaster: every joint in one message.
             names = [*config.joints, *gripper.config.joints]
-            self._states.append(JointStates(node, config.states, config.base_frame, names, self._together))
+            outputs.append(JointStates(host.node, config.states, config.base_frame, names, self._together))
         else:
-            self._states.append(
-                JointStates(node, config.states, config.base_frame, config.joints, lambda: arm_values(arm))
+            outputs.append(
+                JointStates(
+                    host.node, config.states, config.base_frame, config.joints, lambda: arm_values(arm)
+                )
             )
             if gripper is not None:
                 zeros = np.zeros(len(gripper.config.joints))
-                self._states.append(
+                outputs.append(
                     # Like franka_gripper: positions only.
                     JointStates(
-                        node,
+                        host.node,
                         gripper.config.states,
                         config.tool_frame,
                         gripper.config.joints,
@@ -56,23 +49,18 @@ class Ros2Control:
                     )
                 )
         if gripper is not None and gripper.config.action is not None:
-            self._gripper = GripperServer(node, gripper, gripper.config.action, in_physics)
-        self._commands = Commands(node, self._listed(), rejected, obeyed)
+            self._gripper = GripperServer(host.node, gripper, gripper.config.action, host.in_physics)
+        super().__init__(host, outputs, self._listed())
 
     def publish(self, stamp_ns: int) -> None:
         """See Face."""
-        for states in self._states:
-            states.publish(stamp_ns)
+        super().publish(stamp_ns)
         if self._gripper is not None:
             self._gripper.watch(stamp_ns)
 
-    def obey(self, now_ns: int) -> None:
-        """See Face."""
-        self._commands.obey(now_ns)
-
     def discard(self) -> None:
         """See Face."""
-        self._commands.discard()
+        super().discard()
         if self._gripper is not None:
             self._gripper.forget()
 
