@@ -30,13 +30,11 @@ from vla_ros.robot.config import Gripper, Robot
 from vla_ros.robot.config_cameras import Camera
 from vla_ros.robot.config_fields import Stream
 from vla_ros.robot.stamps import Stamps
-from vla_ros.robot.states import gripper_width, positions_by_name
+from vla_ros.robot.states import FASTER, JUMP, gripper_width, positions_by_name
 from vla_ros.types import FloatArray, ImageArray
 
 T = TypeVar("T")
 MS = 1_000_000
-# Joint states that differ by more than an arm can move, at this many times its limit, are no motion; rad.
-FASTER, JUMP = 2.0, 0.05
 
 # Cameras: enough to find the frame nearest to another camera's newest. Joints: a second, so that the
 # samples around an image are still there when it arrives late.

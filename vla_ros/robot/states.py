@@ -12,6 +12,10 @@ from vla_ros.robot.config import Gripper
 from vla_ros.robot.grippers import width_read
 from vla_ros.types import FloatArray
 
+# Joint states that differ by more than an arm can move are no motion. Arms are faster than the limits set for
+# them: this many times, and a jump of this much is let pass as noise or as a state that was late, rad.
+FASTER, JUMP = 2.0, 0.05
+
 
 def positions_by_name(names: Sequence[str], positions: Sequence[float], wanted: Sequence[str]) -> FloatArray:
     """The positions of the joints `wanted`, float64 [J], out of a JointState's names and positions.

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_ros.robot.config import Arm
+from vla_ros.robot.states import FASTER, JUMP
 from vla_ros.types import FloatArray
 
-# Arms are faster than the limits set for them: this many times, and a jump of this much is let pass as noise
-# or as a state that was late, rad.
-FASTER, JUMP = 2.0, 0.05
 # An arm that is not commanded is believed to be where it has said for this long.
 SETTLED_NS = 50_000_000
 
