@@ -58,6 +58,7 @@ def robot_file(tmp_path: Path) -> Path:
         "arms": arms,
         "cameras": {"front": camera, "left_wrist": None, "right_wrist": None},
         "safety": {"joint_states_timeout_ms": 100},
+        "control": {"rate_hz": RATE_HZ},
     }
     file.write_text(yaml.safe_dump(fields), encoding="utf-8")
     return file
@@ -258,6 +259,25 @@ def test_the_twin_is_as_its_yaml_says(start_process: Starter, ros_domain: int) -
     assert done.returncode == ("│ no" in done.stdout), done.stderr
 
 
+def test_an_aggregated_topic_is_told_by_its_rate(
+    start_process: Starter, ros_domain: int, tmp_path: Path
+) -> None:
+    """franka_ros2's /joint_states holds the same joints, at 30 Hz."""
+    sim = start_process.node("sim_node", "-p", "robot:=franka")
+    sim.wait_for_text("sim_node]: seed", 60)
+    file = tmp_path / "mine.yaml"
+    states = {"topic": "/joint_states", "reliability": "reliable", "max_age_ms": 100}
+    fields = {"extends": str(CONFIGS / "franka.yaml"), "name": "mine", "arms": {"arm": {"states": states}}}
+    file.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    done = check(str(file), "--live")
+    (line,) = [line for line in done.stdout.split("\n") if "arms.arm.states.topic /joint_states" in line]
+    assert line.startswith("│ no") and "Hz, declared 1000 Hz" in line
+    assert 24 < float(line.split("│")[3].split(" Hz")[0]) < 36
+    assert "too slow for control.rate_hz = 100: name the arm's own broadcaster" in line
+    assert "/franka_robot_state_broadcaster/measured_joint_states" in line
+    assert done.returncode == 1
+
+
 def test_nothing_runs(ros_domain: int) -> None:
     done = check("franka", "--live")
     assert done.returncode == 1
@@ -268,7 +288,7 @@ def test_nothing_runs(ros_domain: int) -> None:
 def check(*argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "vla_ros.cli", "robot", "check", *argv],
-        env={**os.environ, "COLUMNS": "300"},
+        env={**os.environ, "COLUMNS": "600"},
         capture_output=True,
         text=True,
         timeout=100,

@@ -75,6 +75,20 @@ def test_a_topic_that_is_not_as_the_yaml_says(changes: dict[str, object], found:
     assert (line.ok, line.found, line.fix) == (False, found, fix)
 
 
+def test_joint_states_slower_than_the_commands_are_another_topics() -> None:
+    """A lower rate_hz, as told of other topics, would be refused by the loader."""
+    (states,) = (wanted for wanted in inputs(FRANKA) if wanted.path == ("arms", "arm", "states", "topic"))
+    broadcaster = "/franka_robot_state_broadcaster/measured_joint_states"
+    seen = replace(GOOD, name="/joint_states", rate_hz=30.0)
+    line = wanted_line(states, seen, {broadcaster: [JOINT_STATE], "/joint_states": [JOINT_STATE]})
+    assert (line.ok, line.found) == (False, "30 Hz, declared 1000 Hz")
+    assert line.fix == (
+        "too slow for control.rate_hz = 100: name the arm's own broadcaster in arms.arm.states.topic, not an "
+        f"aggregated topic: of type sensor_msgs/msg/JointState there is {broadcaster}"
+    )
+    assert "publish faster" in wanted_line(states, replace(seen, rate_hz=400.0), {}).fix
+
+
 def test_bounds_of_rates() -> None:
     for rate, ok in ((79.0, False), (81.0, True), (124.0, True), (126.0, False)):
         assert wanted_line(STATES, replace(GOOD, rate_hz=rate), {}).ok is ok

@@ -149,6 +149,22 @@ def test_a_topic_for_two_things(folder: Path) -> None:
     assert line.startswith("arms.arm.drivers.joint_trajectory.topic: found /joint_trajectory_controller")
 
 
+def test_joint_states_slower_than_the_commands(folder: Path) -> None:
+    """An aggregated /joint_states, with its rate written as it is."""
+    text = changed(
+        FRANKA,
+        ("/franka_robot_state_broadcaster/measured_joint_states", "/joint_states"),
+        ("rate_hz: 1000", "rate_hz: 30"),
+    )
+    (line,) = refusal(folder, text)
+    assert line == (
+        "arms.arm.states.rate_hz: found 30 Hz; expected at least control.rate_hz = 100: what each command is "
+        "checked against has to be measured since the one before; name the topic of the arm's own "
+        "broadcaster, not an aggregated /joint_states (franka_ros2's comes at 30 Hz; its "
+        "franka_robot_state_broadcaster/measured_joint_states at 1000), or lower control.rate_hz"
+    )
+
+
 def test_what_was_left_to_be_filled_in(folder: Path) -> None:
     text = changed(FRANKA, ("rate_hz: 1000", "rate_hz: TODO"), ("embodiment: franka_fr3", "embodiment: TODO"))
     text = changed(text, ("jerk: [3000.0", "jerk: [TODO"), ("width: 640", "width: TODO"))

@@ -11,6 +11,7 @@ import rclpy
 from geometry_msgs.msg import PoseStamped
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
@@ -101,6 +102,37 @@ def stage(ros_domain: int) -> Iterator[Callable[[str], Stage]]:
     yield make
     for each in made:
         each.close()
+
+
+def test_franka_aggregates_arm_and_fingers_at_30_hz(stage: Callable[[str], Stage]) -> None:
+    """As franka_bringup's joint_state_publisher does: reliable, every joint, far slower than its own."""
+    subject = stage("franka")
+    config = subject.arm.config
+    heard: list[JointState] = []
+    subscription = subject.peer.create_subscription(JointState, "/joint_states", heard.append, 100)
+    subject.until(lambda: heard, "aggregated joint states")
+    begin_ns = subject.now_ns
+    heard.clear()
+    while subject.now_ns < begin_ns + 2000 * MS:
+        subject.run()
+    wait_for(lambda: len(heard) >= 58, 10.0, "60 of them", step=lambda: subject.executor.spin_once(0.01))
+    assert len(heard) <= 62
+    assert list(heard[-1].name) == [*config.joints, *config.gripper.joints]
+    np.testing.assert_allclose(heard[-1].position[:7], subject.arm.body.positions(), atol=1e-3)
+    assert sum(heard[-1].position[7:]) == pytest.approx(subject.arm.gripper.width, abs=1e-6)
+    subject.peer.destroy_subscription(subscription)
+
+
+def test_a_reliable_subscriber_gets_nothing_of_frankas_own_stream(stage: Callable[[str], Stage]) -> None:
+    subject = stage("franka")
+    topic = subject.arm.config.states.topic
+    heard: dict[ReliabilityPolicy, list[JointState]] = {}
+    for reliability in (ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT):
+        qos = QoSProfile(depth=10, reliability=reliability)
+        append = heard.setdefault(reliability, []).append
+        subject.peer.create_subscription(JointState, topic, append, qos)
+    subject.until(lambda: len(heard[ReliabilityPolicy.BEST_EFFORT]) > 50, "joint states, best effort")
+    assert not heard[ReliabilityPolicy.RELIABLE]
 
 
 def by_name(message: JointState) -> dict[str, float]:

@@ -19,6 +19,7 @@ def consistency_problems(robot: Robot) -> list[Problem]:
     problems: list[Problem] = []
     for name, arm in robot.arms.items():
         problems += _arm_problems(("arms", name), arm)
+        problems += _rate_problems(("arms", name, "states", "rate_hz"), arm, robot)
     slowest = min(robot.arms, key=lambda name: robot.arms[name].states.rate_hz)
     period_ms = 1000.0 / robot.arms[slowest].states.rate_hz
     if robot.safety.joint_states_timeout_ms < period_ms:
@@ -103,6 +104,20 @@ def _arm_problems(at: KeyPath, arm: Arm) -> Iterator[Problem]:
         yield from _stream_problems((*at, "gripper", "states"), gripper.states)
         yield from _repeated((*at, "gripper", "joints"), gripper.joints)
         yield from gripper_problems((*at, "gripper"), arm, gripper)
+
+
+def _rate_problems(at: KeyPath, arm: Arm, robot: Robot) -> Iterator[Problem]:
+    """Joint states slower than commands: an aggregated /joint_states, most often."""
+    if arm.states.rate_hz < robot.control.rate_hz:
+        yield Problem(
+            at,
+            f"{arm.states.rate_hz:g} Hz",
+            f"at least control.rate_hz = {robot.control.rate_hz:g}: what each command is checked against has "
+            "to be measured since the one before",
+            "name the topic of the arm's own broadcaster, not an aggregated /joint_states (franka_ros2's "
+            "comes at 30 Hz; its franka_robot_state_broadcaster/measured_joint_states at 1000), or lower "
+            "control.rate_hz",
+        )
 
 
 def _box_problems(at: KeyPath, box: Box) -> Iterator[Problem]:

@@ -40,6 +40,7 @@ class Wanted:
 
     side: who has to be there: a `publisher` (we subscribe), a `subscriber` (we publish), a `service` or an
     `action`. reliability, durability: ours. rate_hz: that of the YAML; max_age_ms: where stamps count.
+    least_hz: slower than this will not do, whatever the YAML says.
     """
 
     path: KeyPath
@@ -50,6 +51,7 @@ class Wanted:
     durability: Literal["volatile", "transient_local"] = "volatile"
     rate_hz: float | None = None
     max_age_ms: float | None = None
+    least_hz: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def inputs(robot: Robot) -> list[Wanted]:
         if arm.robot_description is not None:
             path, kind = (*at, "robot_description"), "std_msgs/msg/String"
             found.append(Wanted(path, arm.robot_description, "publisher", kind, durability="transient_local"))
-        found.append(_stream((*at, "states"), arm.states))
+        found.append(_stream((*at, "states"), arm.states, robot.control.rate_hz))
         if arm.gripper is not None:
             found.append(_stream((*at, "gripper", "states"), arm.gripper.states))
         if arm.published_pose is not None:
@@ -134,14 +136,14 @@ def wanted_line(wanted: Wanted, seen: Seen, others: Mapping[str, Sequence[str]])
         return Line(True, what, nodes)
     if not seen.received:
         return Line(False, what, f"{nodes} publishes nothing", f"start it up: no message came on {seen.name}")
-    return _measured_line(wanted, seen, what, nodes, key)
+    return _measured_line(wanted, seen, what, nodes, _offers(wanted, others, seen.name))
 
 
-def _stream(path: KeyPath, stream: Stream) -> Wanted:
+def _stream(path: KeyPath, stream: Stream, least_hz: float = 0.0) -> Wanted:
     age = stream.max_age_ms if stream.stamps == "header" else None
     return Wanted(
         (*path, "topic"), stream.topic, "publisher", JOINT_STATE, stream.reliability,
-        rate_hz=stream.rate_hz, max_age_ms=age,
+        rate_hz=stream.rate_hz, max_age_ms=age, least_hz=least_hz,
     )  # fmt: skip
 
 
@@ -193,13 +195,19 @@ def _incompatible(wanted: Wanted, endpoint: Endpoint, key: str) -> tuple[str, st
     return None
 
 
-def _measured_line(wanted: Wanted, seen: Seen, what: str, nodes: str, key: str) -> Line:
+def _measured_line(wanted: Wanted, seen: Seen, what: str, nodes: str, offers: str) -> Line:
     rate, declared = seen.rate_hz, wanted.rate_hz
     beside = key_text(wanted.path[:-1])
     if declared is not None:
         if rate is None:
             return Line(False, what, f"one message only, not {declared:g} Hz", "look at why its node stalls")
         found = f"{rate:.4g} Hz, declared {declared:g} Hz"
+        if rate < min(_SLOWEST * declared, wanted.least_hz):
+            fix = (
+                f"too slow for control.rate_hz = {wanted.least_hz:g}: name the arm's own broadcaster in "
+                f"{key_text(wanted.path)}, not an aggregated topic: {offers}"
+            )
+            return Line(False, what, found, fix)
         if rate < _SLOWEST * declared:
             slower = (
                 f"have {nodes} publish faster, or write {beside}.rate_hz: {rate:.3g} and a max_age_ms above"

@@ -1,6 +1,9 @@
 """ros2_control: trajectory, forward-position and CRISP Cartesian controllers, and a GripperCommand action.
 
 A real arm runs one of the controllers at a time; the twin listens to all that the robot YAML names.
+
+franka_ros2 (franka_bringup, franka.launch.py) has a joint_state_publisher beside its broadcasters, which puts
+the newest of the arm's and of franka_gripper's joint states together at 30 Hz (`joint_state_rate`).
 """
 
 from __future__ import annotations
@@ -12,10 +15,15 @@ from geometry_msgs.msg import PoseStamped
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.robot.config import Arm
+from vla_ros.robot.config_fields import Stream
 from vla_ros.sim.arm import SimArm
 from vla_ros.sim.controllers import SECOND_NS, TrajectoryPoint, pose_matrix
 from vla_ros.sim.drivers.face import Command, Face, Host, JointStates, Output, arm_values
 from vla_ros.sim.drivers.gripper_action import GripperServer
+
+FRANKA_GRIPPER = "franka_gripper/joint_states"
+AGGREGATED_HZ = 30.0
 
 
 class Ros2Control(Face):
@@ -31,11 +39,17 @@ class Ros2Control(Face):
             names = [*config.joints, *gripper.config.joints]
             outputs.append(JointStates(host.node, config.states, config.base_frame, names, self._together))
         else:
-            outputs.append(
-                JointStates(
-                    host.node, config.states, config.base_frame, config.joints, lambda: arm_values(arm)
+            aggregated = aggregated_topic(config)
+            if aggregated is not None:
+                stream = Stream(topic=aggregated, rate_hz=AGGREGATED_HZ, max_age_ms=100)
+                names = [*config.joints, *(gripper.config.joints if gripper is not None else ())]
+                outputs.append(JointStates(host.node, stream, "", names, self._together))
+            if aggregated != config.states.topic:
+                outputs.append(
+                    JointStates(
+                        host.node, config.states, config.base_frame, config.joints, lambda: arm_values(arm)
+                    )
                 )
-            )
             if gripper is not None:
                 zeros = np.zeros(len(gripper.config.joints))
                 outputs.append(
@@ -125,6 +139,12 @@ class Ros2Control(Face):
         place, turn = message.pose.position, message.pose.orientation
         pose = pose_matrix((place.x, place.y, place.z), (turn.x, turn.y, turn.z, turn.w))
         self._arm.controllers.cartesian_pose(pose, message.header.frame_id)
+
+
+def aggregated_topic(arm: Arm) -> str | None:
+    """Where a Franka's arm and fingers are published together, beside its gripper's; None for others."""
+    topic = "" if arm.gripper is None else arm.gripper.states.topic
+    return topic.removesuffix(FRANKA_GRIPPER) + "joint_states" if topic.endswith(FRANKA_GRIPPER) else None
 
 
 def _nanoseconds(time: Any) -> int:
