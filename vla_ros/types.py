@@ -42,7 +42,8 @@ class Observation:
 
 @dataclass(frozen=True)
 class RawChunk:
-    """What the network returned: float32 [H, K], normalised, in the policy's own convention."""
+    """What the network returned: float32 [H, K], normalised (or action tokens), in the policy's own
+    convention."""
 
     values: NDArray[np.float32]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,20 @@ def test_a_broken_parity_file_is_named(tmp_path: Path, content: bytes) -> None:
         read_parity(tmp_path / "parity.npz")
 
 
-def test_a_parity_file_without_noise_is_named(tmp_path: Path) -> None:
+def test_a_parity_file_that_lacks_what_it_needs_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "parity.npz", state=np.zeros((1, 2)))
-    with pytest.raises(BundleError, match=r"lacks \['noise', 'expected', 'tolerance'\]"):
+    with pytest.raises(BundleError, match=r"lacks \['expected', 'tolerance'\]"):
         read_parity(tmp_path / "parity.npz")
+    np.savez(tmp_path / "parity.npz", noise=np.zeros((1, 2)), expected=np.zeros((1, 2)), tolerance=1.0)
+    with pytest.raises(BundleError, match="lacks inputs"):
+        read_parity(tmp_path / "parity.npz")
+
+
+def test_a_parity_file_without_noise_is_named(tmp_path: Path) -> None:
+    fields = manifest_fields()
+    files = bundle_files(fields)
+    bundle = write_bundle(tmp_path, fields, files)
+    known = replace(case(bundle), noise=None)
+    bundle = write_bundle(tmp_path, fields, {**files, "parity.npz": parity_bytes([known], 1e-4)})
+    with pytest.raises(BundleError, match=r"has no noise, but sampler\.kind is flow_matching"):
+        run_parity(bundle, OnnxPolicy(bundle))

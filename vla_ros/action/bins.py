@@ -39,6 +39,12 @@ class ActionBins:
                 f"no token below 0"
             )
 
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """The lowest and the highest token."""
+        lowest = self.token_offset - self.count if self.counts_down else self.token_offset
+        return lowest, lowest + self.count - 1
+
 
 def to_bins(values: ArrayLike, count: int = 256) -> NDArray[np.int64]:
     """Normalised values, any shape, to bins: b spans [-1 + 2 b / count, -1 + 2 (b + 1) / count).
@@ -70,20 +76,22 @@ def to_tokens(values: ArrayLike, bins: ActionBins) -> NDArray[np.int64]:
 def from_tokens(tokens: ArrayLike, bins: ActionBins) -> FloatArray:
     """Tokens, any shape, to the middles of their bins; the token of exactly 1 to the middle of the last bin.
 
-    Floats are taken where they are whole. Raises Refused("token") for a token that is no action: there,
-    OpenVLA takes the nearest end of the range, and any word would be a motion at full speed.
+    Floats are taken where they are whole. Raises Refused("token") for a token that is no action, and names
+    its columns: there OpenVLA and RoboVLMs clip the index (decode_token_ids_to_actions), so that any word
+    becomes an end of the range, a motion at full speed.
     """
-    ids = _finite(tokens)
+    ids = np.atleast_1d(_finite(tokens))
     index = bins.token_offset - 1 - ids if bins.counts_down else ids - bins.token_offset
     wrong = (index != np.rint(index)) | (index < 0) | (index >= bins.count)
     if np.any(wrong):
-        lowest = bins.token_offset - bins.count if bins.counts_down else bins.token_offset
         raise Refused(
             "token",
-            f"the network returned {ids[wrong].ravel()[:4].tolist()} for an action; its tokens are {lowest} "
-            f"to {lowest + bins.count - 1}",
+            f"the network returned {ids[wrong][:4].tolist()} for an action, in columns "
+            f"{sorted(set(np.nonzero(wrong)[-1].tolist()))}; its tokens are {bins.tokens[0]} to "
+            f"{bins.tokens[1]}",
         )
-    return -1.0 + (2.0 * np.minimum(index, bins.count - 2) + 1.0) / (bins.count - 1)
+    values = -1.0 + (2.0 * np.minimum(index, bins.count - 2) + 1.0) / (bins.count - 1)
+    return values.reshape(np.shape(tokens))
 
 
 def _finite(values: ArrayLike) -> FloatArray:

@@ -91,7 +91,7 @@ def encode(
     raw = normalise(values, scaling).astype(np.float32)
     column = 0
     for part in outputs.action:
-        if part.signal == "padding":
+        if part.signal == "padding" and scaling.bins is None:  # else the token of zero stands there
             raw[:, column : column + part.size] = 0.0
         column += part.size
     return RawChunk(raw)

@@ -37,7 +37,8 @@ from vla_ros.observation.history import Window
 from vla_ros.observation.proprioception import with_predicted_state
 from vla_ros.policy.bundle import load_bundle
 from vla_ros.policy.contract import require
-from vla_ros.policy.onnx_backend import PROVIDERS, OnnxPolicy, Provider
+from vla_ros.policy.onnx_backend import OnnxPolicy
+from vla_ros.policy.onnx_session import PROVIDERS, Provider
 from vla_ros.policy.preprocess import Preprocessor
 from vla_ros.policy.rtc import Continuation
 from vla_ros.policy.trigger import Pace, Trigger

@@ -1,7 +1,7 @@
 """The policy bundle: a directory that says everything a runtime must know about a policy.
 
     policy.yaml               the manifest (`vla_ros.policy.manifest`), with a SHA-256 for every other file
-    <graphs>.onnx             prefix and step
+    <graphs>.onnx             prefix and step, or tokens
     <statistics>              of action and state, as the training project wrote them; see
                               `vla_ros.policy.statistics`
     tokenizer.json            Hugging Face tokenizers file
@@ -135,11 +135,14 @@ def _parse(file: Path, text: str) -> Manifest:
     try:
         return Manifest.model_validate(fields)
     except ValidationError as error:
-        lines = [
-            f"{file}:{_line(text, item['loc'])}: {'.'.join(map(str, item['loc'])) or 'manifest'}: "
-            f"{item['msg']}; found {_short(item['input'])}"
-            for item in error.errors()
-        ]
+        lines = []
+        for item in error.errors():
+            # pydantic names the sampler's kind as if it were a key.
+            keys = tuple(key for i, key in enumerate(item["loc"]) if (i, item["loc"][0]) != (1, "sampler"))
+            lines.append(
+                f"{file}:{_line(text, keys)}: {'.'.join(map(str, keys)) or 'manifest'}: {item['msg']}; "
+                f"found {_short(item['input'])}"
+            )
         raise BundleError("\n".join(lines)) from None
 
 

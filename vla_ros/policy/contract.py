@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vla_ros.action.bins import ActionBins
 from vla_ros.action.normalise import Scaling
 from vla_ros.errors import ContractError
 from vla_ros.policy.bundle import Bundle
@@ -58,12 +59,20 @@ def _arms(manifest: Manifest, robot: Robot) -> ContractLine:
 
 def _actions(bundle: Bundle, robot: Robot) -> Iterator[ContractLine]:
     manifest = bundle.manifest
+    if bundle.action.bins is not None:
+        yield _tokens(bundle.action.bins)
     begin = 0
     for part in manifest.outputs.action:
         yield _action(manifest, part, slice(begin, begin + part.size), bundle.action, robot)
         begin += part.size
     for role in manifest.arms:
         yield from _one_motion(manifest, role)
+
+
+def _tokens(bins: ActionBins) -> ContractLine:
+    low, high = bins.tokens
+    wants = f"{low} to {high}, {high} is -1" if bins.counts_down else f"{low} to {high}, {low} is -1"
+    return ContractLine(True, "action tokens", wants, f"in {bins.count - 1} bins; other tokens are refused")
 
 
 def _one_motion(manifest: Manifest, role: str) -> Iterator[ContractLine]:

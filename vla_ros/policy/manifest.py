@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vla_ros.policy.manifest_inputs import Inputs
 from vla_ros.policy.manifest_model import Model, PositiveInt, RotationMatrix
@@ -40,13 +40,37 @@ class FlowMatching(Model):
         return self
 
 
-class Graphs(Model):
-    """prefix: observation -> context tensors; step: (context tensors, x, t) -> velocity; step_guided:
-    (context tensors, x, t, target, weights) -> velocity, correction (see `vla_ros.policy.onnx_backend`)."""
+class Tokens(Model):
+    """A language model's action tokens. The graph `tokens` chooses them, each by its largest logit; how it
+    gets to all of them, one after the other or at once, is the exporter's work. What they stand for is
+    `normalisation.action.bins`. A token that is no action is refused, not clipped (`vla_ros.action.bins`)."""
 
-    prefix: str
-    step: str
+    kind: Literal["tokens"]
+    rtc: Literal["none"] = "none"
+
+    @field_validator("rtc", mode="before")
+    @classmethod
+    def _no_rtc(cls, rtc: object) -> object:
+        if rtc != "none":
+            raise ValueError(
+                "tokens are chosen in one go, so there are no steps to guide towards the chunk before: "
+                "real-time chunking needs kind: flow_matching; leave rtc out"
+            )
+        return rtc
+
+
+class Graphs(Model):
+    """Which there are is said by sampler.kind; see `vla_ros.policy.onnx_backend`.
+
+    flow_matching  prefix: observation -> context tensors; step: (context tensors, x, t) -> velocity;
+                   step_guided: (context tensors, x, t, target, weights) -> velocity, correction
+    tokens         tokens: observation -> action_tokens
+    """
+
+    prefix: str | None = None
+    step: str | None = None
     step_guided: str | None = None
+    tokens: str | None = None
 
 
 class LatencyMeasured(Model):
@@ -71,7 +95,7 @@ class Manifest(Model):
     inputs: Inputs
     outputs: Outputs
     normalisation: Normalisation
-    sampler: FlowMatching
+    sampler: Annotated[FlowMatching | Tokens, Field(discriminator="kind")]
     graphs: Graphs
     parity: str
     latency: LatencyMeasured
@@ -84,21 +108,30 @@ class Manifest(Model):
     @property
     def files(self) -> dict[str, str]:
         """{manifest key: name of the file it needs}."""
-        guided = {"graphs.step_guided": self.graphs.step_guided} if self.graphs.step_guided else {}
         return {
-            "graphs.prefix": self.graphs.prefix,
-            "graphs.step": self.graphs.step,
-            **guided,
+            **{f"graphs.{key}": name for key, name in self.graphs.model_dump(exclude_none=True).items()},
             **self.normalisation.files,
             "inputs.prompt.tokenizer": self.inputs.prompt.tokenizer,
             "parity": self.parity,
         }
 
     @model_validator(mode="after")
-    def _rtc_possible(self) -> Manifest:
+    def _graphs_fit(self) -> Manifest:
+        kind = self.sampler.kind
+        for name in ("prefix", "step", "tokens"):
+            needed = (name == "tokens") == (kind == "tokens")
+            if needed != (getattr(self.graphs, name) is not None):
+                raise ValueError(f"graphs.{name} is {'needed' if needed else 'not'} for sampler.kind: {kind}")
+        if (kind == "tokens") != (self.normalisation.action.bins is not None):
+            raise ValueError("normalisation.action.bins is needed for sampler.kind: tokens, and only there")
         if (self.sampler.rtc == "guided") != (self.graphs.step_guided is not None):
             raise ValueError("graphs.step_guided is needed for sampler.rtc: guided, and only there")
-        rows, horizon = self.sampler.prefix_rows, self.outputs.horizon
+        return self
+
+    @model_validator(mode="after")
+    def _prefix_leaves_rows(self) -> Manifest:
+        rows = self.sampler.prefix_rows if isinstance(self.sampler, FlowMatching) else None
+        horizon = self.outputs.horizon
         if rows is not None and rows >= horizon:
             raise ValueError(f"sampler.prefix_rows: {rows} leaves none of the {horizon} rows to be inferred")
         return self

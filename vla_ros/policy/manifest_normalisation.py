@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool, model_validator
 
-from vla_ros.policy.manifest_model import Model, PositiveInt
+from vla_ros.policy.manifest_model import Model
 
 Kind = Literal["q01_q99", "min_max", "mean_std"]
 Format = Literal["dataset_statistics", "norm_stats", "lerobot", "gr00t"]
@@ -31,7 +31,8 @@ class Bins(Model):
     """Action tokens of a language model; see `vla_ros.action.bins.ActionBins`."""
 
     count: Annotated[int, Field(ge=2)]
-    token_offset: PositiveInt
+    # A chunk holds float32, in which larger ones are no longer told apart.
+    token_offset: Annotated[int, Field(gt=0, le=2**24)]
     counts_down: bool
 
 
