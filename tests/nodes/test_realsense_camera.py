@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,15 +10,23 @@ import numpy as np
 import pytest
 
 from vla_ros.nodes.capture import CameraLost
-from vla_ros.nodes.realsense_camera import RealsenseCamera, plugged_in
+from vla_ros.nodes.cdr import ImageWriter
+from vla_ros.nodes.realsense_camera import RealsenseCamera, chosen, plugged_in
+from vla_ros.observation.decode import decode_image
 from vla_ros.observation.views import undistortion
 from vla_ros.robot.config_cameras import Camera
 
-rs = pytest.importorskip("pyrealsense2", exc_type=ImportError)
+try:
+    import pyrealsense2 as rs
+except ImportError as missing:
+    pytest.skip(
+        f"RealSense cameras are untested here: {missing}; pip install pyrealsense2, apt install libusb-1.0-0",
+        allow_module_level=True,
+    )
 
-WIDTH, HEIGHT = 640, 480
+from tests.nodes.soft_realsense import BROWN, HEIGHT, WIDTH, Soft
+
 MS = 1_000_000
-BROWN = [0.1, -0.2, 0.001, 0.002, 0.05]
 
 
 def camera(**source: Any) -> Camera:
@@ -27,69 +34,6 @@ def camera(**source: Any) -> Camera:
     return Camera.model_validate(
         {**fields, "width": WIDTH, "height": HEIGHT, "source": {"realsense": source}, "undistort": True}
     )
-
-
-class Soft:
-    """A software device with a colour and a depth sensor, fed with frames as the hardware would be."""
-
-    def __init__(self, domain: Any = None) -> None:
-        self.device = rs.software_device()
-        self.domain = rs.timestamp_domain.hardware_clock if domain is None else domain
-        self._sensors = []
-        for name, kind, layout, size in (
-            ("RGB Camera", rs.stream.color, rs.format.rgb8, 3),
-            ("Stereo Module", rs.stream.depth, rs.format.z16, 2),
-        ):
-            sensor = self.device.add_sensor(name)
-            stream = rs.video_stream()
-            stream.type, stream.fmt, stream.bpp, stream.fps = kind, layout, size, 30
-            stream.index, stream.uid, stream.width, stream.height = 0, size, WIDTH, HEIGHT
-            lens = rs.intrinsics()
-            lens.width, lens.height, lens.fx, lens.fy, lens.ppx, lens.ppy = WIDTH, HEIGHT, 600, 601, 321, 239
-            lens.model, lens.coeffs = rs.distortion.brown_conrady, BROWN
-            stream.intrinsics = lens
-            self._sensors.append((sensor, sensor.add_video_stream(stream, True), size))
-        self._sensors[1][0].add_read_only_option(rs.option.depth_units, 0.0005)
-        here = rs.extrinsics()
-        here.rotation, here.translation = [1, 0, 0, 0, 1, 0, 0, 0, 1], [0, 0, 0]
-        self._sensors[1][1].register_extrinsics_to(self._sensors[0][1], here)
-        # Depth and colours are paired by their times and the rate that frames tell of, as with a D400.
-        self.device.create_matcher(rs.matchers.di_c)
-        for sensor, _, _ in self._sensors:
-            sensor.set_metadata(rs.frame_metadata_value.actual_fps, 30_000)
-        self._number = 0
-        self._ended = threading.Event()
-
-    def send(self, device_ms: float) -> None:
-        """A frame of each sensor: colours of the number of the frame, depth of 1 m."""
-        self._number += 1
-        pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-        pixels[..., 0], pixels[..., 2] = self._number % 256, 200
-        depth = np.full((HEIGHT, WIDTH), 2000, np.uint16)
-        for (sensor, profile, size), values in zip(self._sensors, (pixels, depth), strict=True):
-            frame = rs.software_video_frame()
-            frame.pixels, frame.bpp, frame.stride = values, size, WIDTH * size
-            frame.timestamp, frame.domain, frame.frame_number = device_ms, self.domain, self._number
-            frame.profile = profile.as_video_stream_profile()
-            if size == 2:
-                frame.depth_units = 0.0005
-            sensor.on_video_frame(frame)
-
-    def send_on(self, first_ms: float) -> None:
-        """Frames at 30 Hz from now on, until `stop`."""
-        self._ended.clear()
-        begin = time.monotonic()
-
-        def feed() -> None:
-            while not self._ended.wait(0.033):
-                self.send(first_ms + (time.monotonic() - begin) * 1e3)
-
-        self._thread = threading.Thread(target=feed)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._ended.set()
-        self._thread.join()
 
 
 @pytest.fixture
@@ -171,13 +115,19 @@ def test_streams_that_there_are_not_are_named(soft: Soft) -> None:
     declared = camera().model_copy(update={"rate_hz": 60.0})
     with pytest.raises(CameraLost, match=r"no color of 640x480 at 60 Hz.* it has 640x480 at 30 Hz"):
         opened(declared, soft)
+    with pytest.raises(CameraLost, match=r"no color of 640x480 at 30 Hz as yuyv, .* it has none"):
+        opened(camera(format="yuyv"), soft)
     with pytest.raises(CameraLost, match="takes no exposure_ms"):
         opened(camera(exposure_ms=8), soft)
 
 
 def test_exposure_is_set_by_hand_or_left_to_the_camera(soft: Soft) -> None:
     sensor = soft._sensors[0][0]
-    for option, highest in ((rs.option.exposure, 10_000), (rs.option.enable_auto_exposure, 1)):
+    for option, highest in (
+        (rs.option.exposure, 10_000),
+        (rs.option.enable_auto_exposure, 1),
+        (rs.option.auto_exposure_priority, 1),
+    ):
         extent = rs.option_range()
         extent.min, extent.max, extent.default, extent.step = 0, highest, 1, 1
         sensor.add_option(option, extent, True)
@@ -187,6 +137,84 @@ def test_exposure_is_set_by_hand_or_left_to_the_camera(soft: Soft) -> None:
     assert sensor.get_option(rs.option.enable_auto_exposure) == 0
     opened(camera(), soft).close()
     assert sensor.get_option(rs.option.enable_auto_exposure) == 1
+    # Or a D435 halves its rate in the dark.
+    assert sensor.get_option(rs.option.auto_exposure_priority) == 0
+
+
+@pytest.mark.parametrize(
+    ("layout", "encoding", "size"), [("rgb8", "rgb8", 3), ("bgr8", "bgr8", 3), ("yuyv", "yuv422_yuy2", 2)]
+)
+def test_colours_come_in_the_format_that_the_yaml_names(layout: str, encoding: str, size: int) -> None:
+    soft = Soft(colours=getattr(rs.format, layout))
+    device = opened(camera(format=layout), soft)
+    soft.send(5_000.0)
+    pixels = device.read().pixels
+    assert device.encoding == encoding
+    assert pixels.shape == (HEIGHT, WIDTH, size) and pixels.dtype == np.uint8
+    assert pixels[7, 7].tolist() == [1, *[0] * (size - 2), 200]
+    message = ImageWriter("c", WIDTH, HEIGHT, encoding).serialise(0, pixels)
+    decoded = decode_image(message).rgb()
+    # BT.601 of Y = 1 (below black) and U or V = 200; the others as they were sent.
+    expected = {"rgb8": [1, 0, 200], "bgr8": [200, 0, 1]}.get(layout)
+    assert decoded.shape == (HEIGHT, WIDTH, 3)
+    assert expected is None or decoded[7, 7].tolist() == expected
+    device.close()
+
+
+def test_a_camera_whose_colours_end_while_its_depth_goes_on_is_lost(
+    soft: Soft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vla_ros.nodes.realsense_camera._NO_FRAME_MS", 300)
+    device = opened(camera(depth_aligned="/c/depth"), soft)
+    soft.send_on(5_000.0, colours=False)
+    try:
+        with pytest.raises(CameraLost, match="RealSense: depth, but no colours within 300 ms"):
+            device.read()
+    finally:
+        soft.stop()
+    with pytest.raises(CameraLost, match="not open"):
+        device.close()
+        device.read()
+
+
+class Plugged(list[Any]):
+    """Devices, of which None is one that another process holds: librealsense raises on looking at it."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if super().__getitem__(index) is None:
+            raise RuntimeError("failed to set power state")
+        return super().__getitem__(index)
+
+
+def numbered(serial: str) -> Any:
+    device = rs.software_device()
+    device.register_info(rs.camera_info.serial_number, serial)
+    return device
+
+
+def test_the_camera_of_a_serial_number_is_found_beside_others() -> None:
+    one, other, key = numbered("111"), numbered("222"), rs.camera_info.serial_number
+    assert chosen(Plugged([one, other]), key, "222") is other
+    assert chosen(Plugged([one]), key, None) is one
+    with pytest.raises(CameraLost, match=r"RealSense: 2 cameras \(111, 222\), so source.realsense.serial"):
+        chosen(Plugged([one, other]), key, None)
+    with pytest.raises(CameraLost, match="RealSense 333: not plugged in; there are: 111, 222"):
+        chosen(Plugged([one, other]), key, "333")
+    with pytest.raises(CameraLost, match="RealSense: none is plugged in"):
+        chosen(Plugged(), key, None)
+
+
+def test_a_camera_that_cannot_be_looked_at_does_not_hide_the_others() -> None:
+    one, key = numbered("111"), rs.camera_info.serial_number
+    assert chosen(Plugged([None, one]), key, "111") is one
+    silent = r"1 that cannot be looked at \(failed to set power state\)"
+    with pytest.raises(CameraLost, match=rf"333: not plugged in; there are: 111, and {silent}"):
+        chosen(Plugged([None, one]), key, "333")
+    # Which of two it is cannot be known, nor what the only one is.
+    with pytest.raises(CameraLost, match=r"2 cameras \(111, and 1 that"):
+        chosen(Plugged([None, one]), key, None)
+    with pytest.raises(CameraLost, match=rf"{silent}; another process may hold it"):
+        chosen(Plugged([None]), key, None)
 
 
 def test_what_is_plugged_in() -> None:

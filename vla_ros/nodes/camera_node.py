@@ -43,6 +43,7 @@ class CameraNode(ManagedNode):
         self._device: CameraDevice | None = None
         self._publisher: CameraPublisher | None = None
         self._diagnostics: DiagnosticsPublisher | None = None
+        self._told = ""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -104,6 +105,7 @@ class CameraNode(ManagedNode):
         try:
             publisher.lens(device.open())
             diagnostics.state(OK, "open")
+            self._told = ""
             self.get_logger().info(f"{publisher.text}: open")
             while not self._stop.is_set():
                 begin = time.monotonic()
@@ -115,7 +117,10 @@ class CameraNode(ManagedNode):
         except CameraLost as lost:
             diagnostics.state(ERROR, str(lost))
             diagnostics.count("lost")
-            self.get_logger().error(f"{publisher.text}: {lost}; trying again", throttle_duration_sec=10.0)
+            # Each reason once, however often it is tried again.
+            if str(lost) != self._told:
+                self._told = str(lost)
+                self.get_logger().error(f"{publisher.text}: {lost}; trying again")
         finally:
             device.close()
 

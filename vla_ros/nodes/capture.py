@@ -29,7 +29,8 @@ class CameraLost(VlaRosError):
 @dataclass(frozen=True)
 class Captured:
     """One frame. stamp_ns: of its capture, as near as the camera tells, on the ROS clock; pixels: uint8
-    [H, W, 3]; depth: uint16 [H, W], mm, seen from where the colours are seen."""
+    [H, W, bytes per pixel of the encoding]; depth: uint16 [H, W], mm, seen from where the colours are seen.
+    """
 
     stamp_ns: int
     pixels: ImageArray = field(repr=False)

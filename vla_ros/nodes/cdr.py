@@ -29,7 +29,7 @@ class ImageWriter:
     """Serialises sensor_msgs/Image of one size and encoding."""
 
     def __init__(self, frame_id: str, width: int, height: int, encoding: str) -> None:
-        depth = {"rgb8": 3, "bgr8": 3, "mono8": 1, "16UC1": 2}[encoding]
+        depth = {"rgb8": 3, "bgr8": 3, "mono8": 1, "yuv422_yuy2": 2, "16UC1": 2}[encoding]
         self._size = width * height * depth
         empty = _types["sensor_msgs/msg/Image"](
             header=_header(frame_id),

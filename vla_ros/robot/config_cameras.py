@@ -61,11 +61,13 @@ class V4l2Source(Model):
 
 
 class RealsenseSource(Model):
-    """An Intel RealSense, by pyrealsense2. serial: needed where several are plugged in. exposure_ms: of the
-    colours, automatic where not given. depth_aligned: the topic for depth as the colour camera sees it
-    (16UC1, mm), where wanted."""
+    """An Intel RealSense, by pyrealsense2. serial: needed where several are plugged in. format: of the
+    colours, as they are published; yuyv is what the camera itself sends, in two thirds of the bytes.
+    exposure_ms: of the colours, automatic where not given. depth_aligned: the topic for depth as the colour
+    camera sees it (16UC1, mm), where wanted."""
 
     serial: Text | None = None
+    format: Literal["rgb8", "bgr8", "yuyv"] = "rgb8"
     exposure_ms: Exposure | None = None
     depth_aligned: Topic | None = None
 
