@@ -56,6 +56,8 @@ EXTRAS = {
         "onnx>=1.16",
         "types-PyYAML",
         "psutil>=5.9",
+        # Its software device stands in for the hardware. Elsewhere its tests say why they are skipped.
+        "pyrealsense2>=2.54; platform_machine == 'x86_64'",
         "ruff==0.17.5",
         "mypy==2.4.1",
     ],

@@ -84,7 +84,7 @@ def egl_driver() -> bool:
     return bool(vendors) and any(any(Path("/").glob(pattern)) for pattern in mesa)
 
 
-def missing_system_packages() -> list[str]:
+def missing_system_packages(profile: str) -> list[str]:
     """Debian packages that this machine lacks: found by what they provide, not by asking dpkg."""
     missing = []
     if ctypes.util.find_library("EGL") is None:
@@ -93,6 +93,8 @@ def missing_system_packages() -> list[str]:
         missing += ["libegl-mesa0", "libgl1-mesa-dri"]
     if ctypes.util.find_library("GL") is None:
         missing.append("libgl1")
+    if profile == "test" and ctypes.util.find_library("usb-1.0") is None:
+        missing.append("libusb-1.0-0")  # pyrealsense2 loads it
     if not system_ros():  # only then control_msgs is compiled
         if not (shutil.which("g++") or shutil.which("c++")) or not (
             shutil.which("gcc") or shutil.which("cc")
@@ -116,9 +118,9 @@ def _python_package(kind: str) -> str:
     return f"python3-{kind}" if own else f"python3.{sys.version_info.minor}-{kind}"
 
 
-def install_system_packages() -> None:
+def install_system_packages(profile: str) -> None:
     """Step 1: have the system libraries installed, or say how."""
-    missing = missing_system_packages()
+    missing = missing_system_packages(profile)
     if not missing:
         say(1, "system libraries: there")
         return
@@ -144,7 +146,7 @@ def install_system_packages() -> None:
     env = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive"]
     run([*env, "apt-get", "update", "-qq"], "apt-get update")
     run([*env, "apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], "apt-get install")
-    left = missing_system_packages()
+    left = missing_system_packages(profile)
     if left:
         raise SetupError(f"installed, and yet missing: {' '.join(left)}; run: sudo sh -c '{line}'")
 
@@ -234,7 +236,7 @@ def main() -> int:
             raise SetupError(
                 f"Python {version} is too old: 3.10 or newer is needed; try make PYTHON=python3.12"
             )
-        install_system_packages()
+        install_system_packages(profile)
         make_environment()
         install_packages(profile)
         build_interfaces()

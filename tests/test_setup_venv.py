@@ -47,20 +47,29 @@ def bare(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]
 
 def test_root_has_them_installed(script: ModuleType, bare: list, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script.os, "geteuid", lambda: 0)
-    script.install_system_packages()
+    script.install_system_packages("demo")
     update, install = bare
     assert update[:3] == ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
     assert {"libegl1", "libgl1", "g++"} <= set(install) and "-y" in install
+
+
+def test_only_the_tests_need_the_library_of_realsense_cameras(
+    script: ModuleType, bare: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "libusb-1.0-0" not in script.missing_system_packages("demo")
+    assert "libusb-1.0-0" in script.missing_system_packages("test")
+    monkeypatch.setattr(script.ctypes.util, "find_library", {"usb-1.0": "libusb-1.0.so.0"}.get)
+    assert "libusb-1.0-0" not in script.missing_system_packages("test")
 
 
 def test_without_root_and_sudo_the_exact_line_is_given(
     script: ModuleType, bare: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(script.os, "geteuid", lambda: 1000)
-    missing = " ".join(script.missing_system_packages())
+    missing = " ".join(script.missing_system_packages("demo"))
     line = f"sudo sh -c 'apt-get update && apt-get install -y --no-install-recommends {missing}'"
     with pytest.raises(script.SetupError) as caught:
-        script.install_system_packages()
+        script.install_system_packages("demo")
     assert line in str(caught.value)
     assert bare == []
 
@@ -71,7 +80,7 @@ def test_what_is_still_missing_after_the_install_is_named(
     monkeypatch.setattr(script.os, "geteuid", lambda: 0)
     monkeypatch.setattr(script.ctypes.util, "find_library", lambda name: None)
     with pytest.raises(script.SetupError, match="installed, and yet missing: libegl1"):
-        script.install_system_packages()
+        script.install_system_packages("demo")
 
 
 def test_with_a_sourced_ros_no_compiler_and_no_wheels(
@@ -81,7 +90,7 @@ def test_with_a_sourced_ros_no_compiler_and_no_wheels(
     marker.parent.mkdir(parents=True)
     marker.touch()
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path / "ros"))
-    assert "g++" not in script.missing_system_packages()
+    assert "g++" not in script.missing_system_packages("demo")
     (tmp_path / ".venv").mkdir()
     script.install_packages("demo")
     (command,) = bare
