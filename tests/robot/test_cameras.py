@@ -98,6 +98,19 @@ def test_what_is_left_after_turning_and_cutting(folder: Path) -> None:
             "source.v4l2.exposure_ms: found 0.01; expected a number from 0.1 to 1000 in ms",
         ),
         (
+            "source: {v4l2: {device: /dev/video0, exposure_ms: 40}}",
+            "source.v4l2.exposure_ms: found 40 ms; expected at most the time from frame to frame, 33.33 ms "
+            "at rate_hz 30; expose for a shorter time, or lower rate_hz to one that the camera has",
+        ),
+        (
+            "source: {realsense: {exposure_ms: 33.4}}",
+            "source.realsense.exposure_ms: found 33.4 ms; expected at most the time from frame to frame, 33",
+        ),
+        (
+            "source: {realsense: {format: rgb}}",
+            "source.realsense.format: found 'rgb'; expected one of 'rgb8', 'bgr8', 'yuyv'",
+        ),
+        (
             "source: {realsense: {serial: 12345}}",
             "source.realsense.serial: found 12345; expected text; ",
         ),

@@ -174,3 +174,47 @@ def test_what_was_left_to_be_filled_in(folder: Path) -> None:
         "arms.arm.states.rate_hz: found TODO; expected a number above 0 up to 10000 in Hz; fill it in",
         "cameras.front.width: found TODO; expected a whole number from 16 to 16384 in pixels; fill it in",
     ]
+
+
+def with_sources(front: str, wrist: str) -> str:
+    begin, first, rest = FRANKA.replace("    max_age_ms: 200\n", "    max_age_ms: 200\n\0").split("\0")
+    return f"{begin}    source: {front}\n{first}    source: {wrist}\n{rest}"
+
+
+def test_one_device_for_two_cameras(folder: Path) -> None:
+    one = "{v4l2: {device: /dev/video0}}"
+    assert refusal(folder, with_sources(one, one)) == [
+        "cameras.wrist.source.v4l2.device: found /dev/video0, the device of camera 'front' too; expected a "
+        "device of its own for each camera; name this camera's; `ls -l /dev/v4l/by-path` shows which is "
+        "plugged in where"
+    ]
+    # By another of its names.
+    (folder / "by-id").symlink_to("/dev/null")
+    lines = refusal(
+        folder, with_sources("{v4l2: {device: /dev/null}}", f"{{v4l2: {{device: {folder}/by-id}}}}")
+    )
+    assert lines[0].startswith("cameras.wrist.source.v4l2.device: found by-id, the device of camera 'front'")
+
+
+def test_one_serial_number_for_two_cameras(folder: Path) -> None:
+    one = '{realsense: {serial: "123"}}'
+    assert refusal(folder, with_sources(one, one)) == [
+        "cameras.wrist.source.realsense.serial: found '123', the serial number of camera 'front' too; "
+        "expected a camera of its own; correct one of the two; `rs-enumerate-devices -s` lists what is plugged in"
+    ]
+
+
+def test_a_realsense_without_a_serial_number_beside_another(folder: Path) -> None:
+    assert refusal(folder, with_sources('{realsense: {serial: "123"}}', "{realsense: {}}")) == [
+        "cameras.wrist.source.realsense: found no serial; expected one, as camera 'front' is a RealSense "
+        'too; add serial: "..."; `rs-enumerate-devices -s` lists what is plugged in'
+    ]
+    lines = refusal(folder, with_sources("{realsense: {}}", "{realsense: {}}"))
+    assert [line[: line.index(": found")] for line in lines] == [
+        "cameras.front.source.realsense",
+        "cameras.wrist.source.realsense",
+    ]
+    # One alone needs none, and a RealSense and a webcam are told apart.
+    file = folder / "robot.yaml"
+    file.write_text(with_sources("{realsense: {}}", "{v4l2: {device: /dev/video0}}"), encoding="utf-8")
+    assert load_robot(file).cameras["wrist"].source is not None

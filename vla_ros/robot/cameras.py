@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 
 from vla_ros.robot.config_cameras import Camera
 from vla_ros.robot.yaml_lines import KeyPath, Problem
@@ -48,6 +49,56 @@ def source_problems(at: KeyPath, camera: Camera) -> Iterator[Problem]:
             "source.v4l2.calibration, the file that ROS's camera_calibration wrote",
             "calibrate the camera and name the file, or leave undistort out",
         )
+
+    for kind, device in (("v4l2", source.v4l2), ("realsense", source.realsense)):
+        exposure = device.exposure_ms if device is not None else None
+        if exposure is not None and exposure > 1000 / camera.rate_hz:
+            yield Problem(
+                (*at, "source", kind, "exposure_ms"),
+                f"{exposure:g} ms",
+                f"at most the time from frame to frame, {1000 / camera.rate_hz:.4g} ms at rate_hz "
+                f"{camera.rate_hz:g}",
+                "expose for a shorter time, or lower rate_hz to one that the camera has",
+            )
+
+
+def device_problems(cameras: Mapping[str, Camera]) -> Iterator[Problem]:
+    """Cameras of which two are one device, or are not told apart."""
+    paths: dict[str, str] = {}
+    serials: dict[str, str] = {}
+    unnamed: list[str] = []
+    for name, camera in cameras.items():
+        v4l2, realsense = (camera.source.v4l2, camera.source.realsense) if camera.source else (None, None)
+        if v4l2 is not None:
+            # Where the device is there, its other names (/dev/v4l/by-id/...) are links to it.
+            first = paths.setdefault(os.path.realpath(v4l2.device), name)
+            if first != name:
+                yield Problem(
+                    ("cameras", name, "source", "v4l2", "device"),
+                    f"{v4l2.device}, the device of camera '{first}' too",
+                    "a device of its own for each camera",
+                    "name this camera's; `ls -l /dev/v4l/by-path` shows which is plugged in where",
+                )
+        if realsense is not None and realsense.serial is None:
+            unnamed.append(name)
+        elif realsense is not None and realsense.serial is not None:
+            first = serials.setdefault(realsense.serial, name)
+            if first != name:
+                yield Problem(
+                    ("cameras", name, "source", "realsense", "serial"),
+                    f"'{realsense.serial}', the serial number of camera '{first}' too",
+                    "a camera of its own",
+                    "correct one of the two; `rs-enumerate-devices -s` lists what is plugged in",
+                )
+    for name in unnamed:
+        others = [each for each in (*serials.values(), *unnamed) if each != name]
+        if others:
+            yield Problem(
+                ("cameras", name, "source", "realsense"),
+                "no serial",
+                f"one, as camera '{others[0]}' is a RealSense too",
+                'add serial: "..."; `rs-enumerate-devices -s` lists what is plugged in',
+            )
 
 
 def view_problems(at: KeyPath, camera: Camera) -> Iterator[Problem]:

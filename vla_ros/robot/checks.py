@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from vla_ros.robot.cameras import source_problems, view_problems
+from vla_ros.robot.cameras import device_problems, source_problems, view_problems
 from vla_ros.robot.config import Arm, Box, Robot
 from vla_ros.robot.config_cameras import Camera
 from vla_ros.robot.config_fields import Stream
@@ -47,6 +47,7 @@ def consistency_problems(robot: Robot) -> list[Problem]:
                     "name this camera's own topic",
                 )
             )
+    problems += device_problems(robot.cameras)
     for role, camera_name in robot.policy.cameras.items():
         if camera_name not in robot.cameras:
             problems.append(
