@@ -16,7 +16,7 @@ from vla_ros.sim.pick_twin import PickTwin
 from vla_ros.sim.twin import ArmsTwin
 from vla_ros.sim.worlds import make_camera_world, make_twin
 
-OTHERS = ("franka_dual", "aloha", "widowx", "agilex_piper", "agilex_cobot", "kinova_gen3")
+OTHERS = ("franka_dual", "aloha", "mobile_aloha", "widowx", "agilex_piper", "agilex_cobot", "kinova_gen3")
 MS = 1_000_000
 
 

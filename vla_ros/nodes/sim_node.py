@@ -28,7 +28,7 @@ from vla_ros.resources import robot_config
 from vla_ros.robot.load import load_robot, read_urdf
 from vla_ros.sim.camera_process import CameraProcess
 from vla_ros.sim.controllers import SECOND_NS
-from vla_ros.sim.drivers import face_of
+from vla_ros.sim.drivers import faces_of
 from vla_ros.sim.drivers.face import Due, Face, Host
 from vla_ros.sim.timeline import Timeline
 from vla_ros.sim.twin import Twin
@@ -72,8 +72,7 @@ class SimNode(ManagedNode):
         self._camera_period_ns = round(1e9 / max(rates, default=_SNAPSHOT_RATE_HZ))
         self._diagnostics = DiagnosticsPublisher(self, self._refresh)
         host = Host(self, self._refused, self.twin.note_command, self._requests.put)
-        for arm in self.twin.arms:
-            self._faces.append(face_of(host, arm))
+        self._faces.extend(faces_of(host, self.twin))
         self._clock_topic = self.create_publisher(Clock, "/clock", 10) if self._simulated_time else None
         self._clock_due = Due(_CLOCK_PERIOD_NS)
         descriptions = {arm.robot_description: read_urdf(file, arm) for arm in robot.arms.values()}

@@ -4,8 +4,9 @@ Kinematics and limits are the URDF's; shapes are whatever primitives it draws. N
 (the tabletop with blocks, :mod:`vla_ros.sim.world`, is the FR3's). Nothing reads a clock: time advances with
 :meth:`ArmsWorld.step` alone.
 
-Frames: `world` is the robot's common frame, in which `base_pose` places each arm; a table's top lies at
-z = 0.
+Frames: `base_pose` places each arm in the robot's common frame, which is where a table's top is the plane
+z = 0. Where the robot has a base that drives, the common frame is that of the body `base`, which carries arms
+and cameras over a floor and past a table; it begins in the middle of the room.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 from vla_ros.errors import ConfigError
 from vla_ros.robot.config import Arm, Gripper, Robot
 from vla_ros.robot.config_cameras import Camera
+from vla_ros.sim.base import SimBase
 from vla_ros.sim.offscreen import Offscreen
+from vla_ros.sim.room import BASE, BASE_JOINTS, add_room_and_base, add_table
 from vla_ros.sim.world import CameraInfo
 from vla_ros.types import FloatArray
 
@@ -33,7 +36,6 @@ LEAST_MASS, LEAST_INERTIA = 0.05, 1e-4
 FIELD_OF_VIEW = 55.0
 # A camera without `mount` looks at the middle of the workspace from this far ahead of it, and above, m.
 AHEAD, ABOVE = 0.7, 0.6
-TABLE_SIZE = (1.2, 1.2, 0.02)
 _URDF_OPTIONS = (
     '<mujoco><compiler discardvisual="false" fusestatic="false" strippath="false" '
     f'boundmass="{LEAST_MASS}" boundinertia="{LEAST_INERTIA}"/></mujoco>'
@@ -57,18 +59,22 @@ class ArmsWorld:
         spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
         spec.visual.global_.offwidth = max(camera.width for camera in robot.cameras.values())
         spec.visual.global_.offheight = max(camera.height for camera in robot.cameras.values())
-        _add_room(spec)
+        self.base = None if robot.base is None else SimBase(robot.base)
+        carrier = add_table(spec) if self.base is None else add_room_and_base(spec)
         for name, arm in robot.arms.items():
-            _add_arm(spec, name, arm, urdfs[name])
+            _add_arm(spec, carrier, name, arm, urdfs[name])
         middle = (np.array(robot.safety.workspace.min) + np.array(robot.safety.workspace.max)) / 2
         for name, camera in robot.cameras.items():
-            _add_camera(spec, name, camera, robot, middle)
+            _add_camera(spec, carrier, name, camera, robot, middle)
         self.model = spec.compile()
         self.data = mujoco.MjData(self.model)
         self._renderers: dict[tuple[int, int], Offscreen] = {}
         self._widths: dict[str, float] = {}
         self._wanted: dict[str, float] = {}
         joint = self.model.joint
+        driven = [] if self.base is None else [joint(name) for name in BASE_JOINTS]
+        self._base_q = np.array([each.qposadr[0] for each in driven], dtype=int)
+        self._base_v = np.array([each.dofadr[0] for each in driven], dtype=int)
         self._q, self._v, self._servos, self._fingers = {}, {}, {}, {}
         for name, arm in robot.arms.items():
             joints = [joint(f"{name}/{each}") for each in arm.joints]
@@ -89,8 +95,10 @@ class ArmsWorld:
         return float(self.model.opt.timestep)
 
     def reset(self) -> None:
-        """Every arm at its home, at rest, its gripper open, time 0."""
+        """Every arm at its home, at rest, its gripper open, the base where it began, time 0."""
         mujoco.mj_resetData(self.model, self.data)
+        if self.base is not None:
+            self.base.reset()
         for name, arm in self._robot.arms.items():
             if arm.gripper is not None:
                 self._widths[name] = self._wanted[name] = arm.gripper.width[1]
@@ -132,6 +140,10 @@ class ArmsWorld:
             for address, closed, opened in self._fingers[name]:
                 self.data.qpos[address] = closed + (width - low) / (high - low) * (opened - closed)
         mujoco.mj_step(self.model, self.data)
+        if self.base is not None:
+            self.base.step(self.timestep)
+            self.data.qpos[self._base_q] = self.base.pose
+            self.data.qvel[self._base_v] = 0.0
 
     def _gripper(self, name: str) -> Gripper:
         gripper = self._robot.arms[name].gripper
@@ -160,7 +172,8 @@ class ArmsWorld:
     def base_pose(self, name: str) -> FloatArray:
         """Pose of the arm's base frame in the common frame, float64 [4, 4]."""
         mujoco.mj_kinematics(self.model, self.data)
-        return self._frame(f"{name}/{self._robot.arms[name].base_frame}")
+        frame = self._frame(f"{name}/{self._robot.arms[name].base_frame}")
+        return frame if self.base is None else np.asarray(np.linalg.inv(self._frame(BASE)) @ frame)
 
     def render(self, camera: str) -> NDArray[np.uint8]:
         """Image of a camera of the robot YAML: RGB uint8 [height, width, 3] of its size.
@@ -203,18 +216,7 @@ class ArmsWorld:
         return pose
 
 
-def _add_room(spec: mujoco.MjSpec) -> None:
-    world = spec.worldbody
-    world.add_light(pos=[0.0, 0.0, 2.5], dir=[0.0, 0.0, -1.0], type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
-    world.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=TABLE_SIZE,
-        pos=[0.0, 0.0, -TABLE_SIZE[2] - 1e-3],
-        rgba=[0.55, 0.47, 0.38, 1.0],
-    )
-
-
-def _add_arm(spec: mujoco.MjSpec, name: str, arm: Arm, urdf: str) -> None:
+def _add_arm(spec: mujoco.MjSpec, carrier: mujoco.MjsBody, name: str, arm: Arm, urdf: str) -> None:
     """The arm's URDF under the names `<arm>/...`, its base frame at its base pose, with a servo per joint."""
     try:
         child = _parsed(urdf)
@@ -231,7 +233,7 @@ def _add_arm(spec: mujoco.MjSpec, name: str, arm: Arm, urdf: str) -> None:
                 bounded.add(joint.name)
         for coupling in list(child.equalities):
             child.delete(coupling)
-        frame = spec.worldbody.add_frame(pos=pose[:3, 3], quat=_quaternion(pose[:3, :3]))
+        frame = carrier.add_frame(pos=pose[:3, 3], quat=_quaternion(pose[:3, :3]))
         frame.attach_body(child.worldbody.first_body(), f"{name}/", "")
     except (ValueError, KeyError) as error:
         raise ConfigError(f"arms.{name}.urdf: {arm.urdf}: MuJoCo cannot use it ({error})") from None
@@ -259,14 +261,21 @@ def _base_in_root(spec: mujoco.MjSpec, base_frame: str) -> FloatArray:
     return pose
 
 
-def _add_camera(spec: mujoco.MjSpec, name: str, camera: Camera, robot: Robot, middle: FloatArray) -> None:
+def _add_camera(
+    spec: mujoco.MjSpec,
+    carrier: mujoco.MjsBody,
+    name: str,
+    camera: Camera,
+    robot: Robot,
+    middle: FloatArray,
+) -> None:
     if camera.mount is None:
         eye = middle + np.array([AHEAD, 0.0, ABOVE])
-        pose, body = _looking_at(eye, middle), spec.worldbody
+        pose, body = _looking_at(eye, middle), carrier
     else:
         pose = _pose(camera.mount.position, camera.mount.rpy)
         arm = camera.mount.arm
-        body = spec.worldbody if arm is None else spec.body(f"{arm}/{robot.arms[arm].tool_frame}")
+        body = carrier if arm is None else spec.body(f"{arm}/{robot.arms[arm].tool_frame}")
     # Optical frames look along z with y down, MuJoCo's cameras along -z with y up.
     turned = pose[:3, :3] @ np.diag([1.0, -1.0, -1.0])
     body.add_camera(name=name, pos=pose[:3, 3], quat=_quaternion(turned), fovy=FIELD_OF_VIEW)

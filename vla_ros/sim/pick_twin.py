@@ -12,6 +12,7 @@ from vla_ros.robot.config import Arm, Gripper, Robot
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.sim import world as simulated
 from vla_ros.sim.arm import SimArm, make_controllers
+from vla_ros.sim.base import SimBase
 from vla_ros.sim.camera_process import SnapshotFormat
 from vla_ros.sim.controllers import SECOND_NS
 from vla_ros.sim.gripper import SimGripper
@@ -46,6 +47,7 @@ class PickTwin:
         self.arm = SimArm(name, config, kinematics, _ArmOfWorld(self.world), controllers, gripper)
         self.gripper = gripper
         self.arms: tuple[SimArm, ...] = (self.arm,)
+        self.base: SimBase | None = None
         self.reset(seed)
         _check_same_arm(kinematics, self.world, config)
 

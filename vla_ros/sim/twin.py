@@ -1,4 +1,5 @@
-"""The twin of a robot: simulated arms behind the robot YAML's names, controllers and grippers.
+"""The twin of a robot: simulated arms, and the base they stand on, behind the robot YAML's names, controllers
+and grippers.
 
 No ROS and no clocks in here: the caller passes the time of every step.
 """
@@ -15,6 +16,7 @@ from vla_ros.robot.config import Robot
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.sim.arm import SimArm, make_controllers
 from vla_ros.sim.arms_world import ArmsWorld
+from vla_ros.sim.base import SimBase
 from vla_ros.sim.camera_process import SnapshotFormat
 from vla_ros.sim.controllers import SECOND_NS
 from vla_ros.sim.gripper import SimGripper
@@ -27,11 +29,12 @@ LEAST_RATE_HZ = 500.0
 class Twin(Protocol):
     """What sim_node steps. Single-threaded.
 
-    arms: in the order of the robot YAML. step_ns: the time that one step takes. task_text: the task's state,
-    as it is published.
+    arms: in the order of the robot YAML; base: what they stand on, if it drives. step_ns: the time that one
+    step takes. task_text: the task's state, as it is published.
     """
 
     arms: tuple[SimArm, ...]
+    base: SimBase | None
     step_ns: int
     task_text: str
 
@@ -40,7 +43,7 @@ class Twin(Protocol):
         ...
 
     def note_command(self, now_ns: int) -> None:
-        """An arm command was obeyed."""
+        """A command was obeyed."""
         ...
 
     def step(self, now_ns: int) -> None:
@@ -59,7 +62,7 @@ def step_ns(robot: Robot) -> int:
 
 
 class ArmsTwin:
-    """The arms of any robot YAML, over an empty table; see Twin. urdfs: {arm: text}.
+    """The arms of any robot YAML, over an empty table or on a base that drives; see Twin. urdfs: {arm: text}.
 
     Raises ConfigError where MuJoCo cannot use a URDF.
     """
@@ -67,6 +70,7 @@ class ArmsTwin:
     def __init__(self, robot: Robot, urdfs: Mapping[str, str]) -> None:
         self.step_ns = step_ns(robot)
         self.world = ArmsWorld(robot, urdfs, self.step_ns / SECOND_NS)
+        self.base = self.world.base
         self._snapshots = SnapshotFormat(self.world)
         self.task_text = "none"
         arms = []
@@ -87,7 +91,7 @@ class ArmsTwin:
             arm.controllers.reset(arm.config.home)
             if arm.gripper is not None:
                 arm.gripper.forget()
-        return "arms at home"
+        return "arms at home" if self.base is None else "arms at home, base where it started"
 
     def note_command(self, now_ns: int) -> None:
         """See Twin: nothing begins."""

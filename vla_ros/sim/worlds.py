@@ -50,4 +50,4 @@ def make_camera_world(robot: Robot, file: Path) -> CameraWorld:
 
 
 def _is_pick(robot: Robot) -> bool:
-    return robot.embodiment == EMBODIMENT and len(robot.arms) == 1
+    return robot.embodiment == EMBODIMENT and len(robot.arms) == 1 and robot.base is None
