@@ -153,7 +153,7 @@ def test_joint_states_that_stop_end_in_a_hold_within_limits() -> None:
 def test_start_and_home_need_joint_states() -> None:
     bench = Bench()
     for what in ("start", "home"):
-        with pytest.raises(Refused, match="no joint states have arrived") as caught:
+        with pytest.raises(Refused, match="no joint states came yet") as caught:
             bench.request(what)
         assert caught.value.reason == "joint_states"
     bench.tick()

@@ -177,7 +177,7 @@ def test_joint_states_that_settle_away_from_the_command_are_a_hold_until_they_ag
     held = sources.index("hold")
     assert held <= 12
     assert set(sources[held:]) == {"hold"}
-    text = "joint_states: arm: fr3_joint4 reads 1.000 rad from its command"
+    text = "joint_states: arm: fr3_joint4 is 1.000 rad from its command"
     assert bench.supervisor.hold_reason.startswith(text)
     assert bench.supervisor.at_rest
     assert "not_following" not in bench.reasons()
@@ -210,7 +210,7 @@ def test_an_arm_that_was_moved_while_it_was_held_is_taken_up_there_by_a_new_star
         bench.add(bench.tool_chunk((0.02, 0, 0)))
         bench.tick(20)
         assert bench.supervisor.mode == modes.WAITING
-    assert "fr3_joint1 reads 0.600 rad" in bench.supervisor.hold_reason
+    assert "fr3_joint1 is 0.600 rad" in bench.supervisor.hold_reason
     bench.request("stop")
     bench.tick(40)
     bench.follows = True

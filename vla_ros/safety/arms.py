@@ -1,4 +1,5 @@
-"""All arms of a robot and their grippers, tick by tick, kept clear of boxes and of each other."""
+"""All arms of a robot, their grippers and its base, tick by tick; arms are kept clear of boxes and of each
+other."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ from vla_ros.robot.config import Robot
 from vla_ros.robot.geometry import Geometry
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.arm import ArmFollower, Proposal
+from vla_ros.safety.base import BaseLimiter, Driven
 from vla_ros.safety.clearance import Clearance
 from vla_ros.safety.gripper import GripperLimiter
-from vla_ros.safety.intake import parts
+from vla_ros.safety.intake import base_velocity, parts
 from vla_ros.safety.joints import Measured
 from vla_ros.types import Command, FloatArray, Motion
 
@@ -43,7 +45,10 @@ class Moved:
 
 
 class Arms:
-    """See the module. The command streams of all arms begin and end together."""
+    """See the module. The command streams of all arms, and the base's, begin and end together.
+
+    driven: the base's part in the last `hold`, `go` or `follow`; None without open streams, or a base.
+    """
 
     def __init__(self, robot: Robot, kinematics: Mapping[str, Kinematics]) -> None:
         self._robot = robot
@@ -57,6 +62,9 @@ class Arms:
             if arm.gripper is not None
         }
         self._gripper_wanted: dict[str, float] = {}
+        self.driven: Driven | None = None
+        base = robot.base
+        self._base = None if base is None else BaseLimiter(base.limits, 1.0 / robot.control.rate_hz)
         self._clearance = Clearance(Geometry(robot, kinematics))
 
     @property
@@ -66,8 +74,9 @@ class Arms:
 
     @property
     def at_rest(self) -> bool:
-        """Whether the last commands moved no arm."""
-        return all(follower.at_rest for follower in self._followers.values())
+        """Whether the last commands moved neither an arm nor the base."""
+        stands = self._base is None or not self.live or self._base.at_rest
+        return stands and all(follower.at_rest for follower in self._followers.values())
 
     @property
     def q(self) -> dict[str, FloatArray]:
@@ -76,6 +85,8 @@ class Arms:
 
     def begin(self, measured: Mapping[str, Measured]) -> None:
         """Open the streams that are not, see `ArmFollower.begin`, and start softly."""
+        if self._base is not None and not self.live:
+            self._base.begin()
         for name, follower in self._followers.items():
             follower.begin(measured[name].q)
             follower.soft_start()
@@ -105,24 +116,29 @@ class Arms:
         for gripper in self._grippers.values():
             gripper.forget()
 
-    def tick(self, steady_ns: int) -> None:
-        """Begin a tick at a monotonic time, see `ArmFollower.tick`."""
+    def tick(self, steady_ns: int, velocity: FloatArray | None = None) -> None:
+        """Begin a tick at a monotonic time, see `ArmFollower.tick`; velocity: the base's, see
+        `BaseLimiter.tick`."""
+        self.driven = None
         for follower in self._followers.values():
             if follower.live:
                 follower.tick(steady_ns)
         for gripper in self._grippers.values():
             gripper.tick()
+        if self._base is not None:
+            self._base.tick(steady_ns, velocity)
 
     def hold(self) -> dict[str, Moved]:
         """One tick of slowing down, and then of staying there; {} without open streams."""
-        return self._advance(lambda name: self._followers[name].propose_hold(), False)
+        return self._advance(lambda name: self._followers[name].propose_hold())
 
     def go(self, place: Callable[[str], FloatArray]) -> dict[str, Moved]:
-        """One tick towards joints [J], rad, of each arm."""
-        return self._advance(lambda name: self._followers[name].propose_joints(place(name)), False)
+        """One tick towards joints [J], rad, of each arm. The base slows down, or stands."""
+        return self._advance(lambda name: self._followers[name].propose_joints(place(name)))
 
-    def follow(self, target: Target) -> dict[str, Moved]:
-        """One tick towards a target. An arm that it does not name is held."""
+    def follow(self, target: Target, ran_out: bool) -> dict[str, Moved]:
+        """One tick towards a target. What it does not name is held, and so is the base where the chunks ran
+        out: they end somewhere, but no velocity is wanted for longer than it was."""
 
         def propose(name: str) -> Proposal:
             follower = self._followers[name]
@@ -133,7 +149,7 @@ class Arms:
                 return follower.propose_pose(pose)
             return follower.propose_hold() if joints is None else follower.propose_joints(joints)
 
-        return self._advance(propose, True)
+        return self._advance(propose, True, None if ran_out else base_velocity(target))
 
     def undo(self) -> None:
         """Take the last tick's steps back: they were not sent."""
@@ -141,10 +157,16 @@ class Arms:
             follower.undo()
         for gripper in self._grippers.values():
             gripper.undo()
+        if self._base is not None:
+            self._base.undo()
 
-    def _advance(self, propose: Callable[[str], Proposal], grippers: bool) -> dict[str, Moved]:
+    def _advance(
+        self, propose: Callable[[str], Proposal], grippers: bool = False, velocity: FloatArray | None = None
+    ) -> dict[str, Moved]:
         if not self.live:
             return {}
+        if self._base is not None:
+            self.driven = self._base.follow(velocity)
         proposals = {name: propose(name) for name in self._followers}
         ways = {name: proposal.way for name, proposal in proposals.items()}
         blocked = self._clearance.blocked(self.q, ways, lambda name: self._followers[name].braking)

@@ -1,4 +1,4 @@
-"""What chunks and targets may be taken up: whole arms, in time, and near where the arms are."""
+"""What chunks and targets may be taken up: whole arms and bases, in time, and near where the arms are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vla_ros.action import message
 from vla_ros.action.schedule import Target
 from vla_ros.errors import Refused
-from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
+from vla_ros.robot.channels import BASE_CHANNELS, gripper_channel, joint_channels, tool_channels
 from vla_ros.robot.config import Robot
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.watch import CLOCK_AHEAD_NS, check_near_joints, check_near_pose
@@ -26,6 +26,8 @@ def channels_of(robot: Robot) -> frozenset[str]:
         channels |= {*joint_channels(name, len(arm.joints)), *tool_channels(name)}
         if arm.gripper is not None:
             channels.add(gripper_channel(name))
+    if robot.base is not None:
+        channels |= {*BASE_CHANNELS}
     return frozenset(channels)
 
 
@@ -39,15 +41,22 @@ def gripper_ranges(robot: Robot) -> dict[str, tuple[float, float]]:
 
 
 def check_channels(robot: Robot, channels: tuple[str, ...]) -> None:
-    """Raises Refused("channels") for an arm only partly named, or named by joints and tool both."""
+    """Raises Refused("channels") for an arm or a base only partly named, an arm named by joints and tool
+    both, or a base that the robot does not have."""
+    groups: list[tuple[str, ...]] = [BASE_CHANNELS]
     for name, arm in robot.arms.items():
-        for group in (joint_channels(name, len(arm.joints)), tool_channels(name)):
-            some = [channel for channel in group if channel in channels]
-            if some and len(some) != len(group):
-                missing = [channel for channel in group if channel not in channels]
-                raise Refused("channels", f"the chunk has {some} but not {missing}")
+        groups += [joint_channels(name, len(arm.joints)), tool_channels(name)]
         if joint_channels(name, 1)[0] in channels and tool_channels(name)[0] in channels:
             raise Refused("channels", f"the chunk has both joint and tool targets for {name}")
+    for group in groups:
+        some = [channel for channel in group if channel in channels]
+        if some and len(some) != len(group):
+            missing = [channel for channel in group if channel not in channels]
+            raise Refused("channels", f"the chunk has {some} but not {missing}")
+    if robot.base is None and BASE_CHANNELS[0] in channels:
+        raise Refused(
+            "channels", f"the chunk has {list(BASE_CHANNELS)}, and robot '{robot.name}' has no base"
+        )
 
 
 def check_finite(chunk: ActionChunk) -> None:
@@ -104,7 +113,7 @@ def check_near(
     of_what: str,
 ) -> None:
     """Raises Refused("far") where a target is too far from {arm: joints [J], rad}, or names an arm that has
-    none there. of_what: what those are, for people."""
+    none there. of_what: what those are, for people. (A base's velocity is never far: it is only limited.)"""
     for name, arm in robot.arms.items():
         pose, joints, _ = parts(target, name, len(arm.joints))
         if pose is None and joints is None:
@@ -126,6 +135,19 @@ def parts(target: Target, arm: str, joints: int) -> tuple[FloatArray | None, Flo
         None if joint is None else values[joint],
         None if gripper is None else float(values[gripper][0]),
     )
+
+
+def base_velocity(target: Target) -> FloatArray | None:
+    """The base's velocity [2] in a target, forward m/s and turning rad/s; None where it is not named."""
+    columns = _base_columns(target.channels)
+    return None if columns is None else target.values[columns]
+
+
+@lru_cache(maxsize=64)
+def _base_columns(channels: tuple[str, ...]) -> NDArray[np.intp] | None:
+    if BASE_CHANNELS[0] not in channels:
+        return None
+    return np.array([channels.index(name) for name in BASE_CHANNELS])
 
 
 @lru_cache(maxsize=64)

@@ -1,21 +1,26 @@
-"""What a robot's arms tell, as far as it can be believed: where they are, and how late they act."""
+"""What a robot tells, as far as it can be believed: where its arms are, how late they act, how its base
+moves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import cycle
 
+import numpy as np
+
 from vla_ros.action.latency import ActuationLatency
 from vla_ros.robot.config import Robot
+from vla_ros.safety.base import BaseWatch
 from vla_ros.safety.joints import JointWatch, Measured
-from vla_ros.safety.watch import MS, age_text, joint_states_fresh
+from vla_ros.safety.watch import MS, age_text, fresh
 from vla_ros.types import FloatArray
 
 
 class Senses:
-    """The joint states of all arms and, measured with them, the delay from command to motion.
+    """The joint states of all arms and, measured with them, the delay from command to motion; the odometry.
 
-    measured: {arm: the newest joint states that are believed}, without arms that have none.
+    measured: {arm: the newest joint states that are believed}, without arms that have none. base: what the
+    odometry says, None where the robot has no base.
     """
 
     def __init__(self, robot: Robot) -> None:
@@ -26,6 +31,7 @@ class Senses:
             name: ActuationLatency(round(arm.actuation_latency_ms * MS)) for name, arm in robot.arms.items()
         }
         self._turns = cycle(self._latency)
+        self.base = None if robot.base is None else BaseWatch(robot.base)
 
     @property
     def latencies_ns(self) -> Mapping[str, int]:
@@ -68,6 +74,8 @@ class Senses:
         """The stream of commands broke off: what was sent no longer tells what is measured."""
         for latency in self._latency.values():
             latency.clear_history()
+        if self.base is not None:
+            self.base.forget()
 
     def forget(self) -> None:
         """Believe the next joint states whatever they are: the clock or the world was set."""
@@ -76,16 +84,45 @@ class Senses:
             joints.forget()
 
     def newer_than(self, time_ns: int) -> bool:
-        """Whether every arm has said where it is since `time_ns`. (While simulated time stands still, nothing
-        else is old: an arm may have been moved meanwhile.)"""
-        return all(measured.stamp_ns > time_ns for measured in self.measured.values())
+        """Whether every arm has said where it is since `time_ns`, and the base how it moves. (While simulated
+        time stands still, nothing else is old: they may have been moved meanwhile.)"""
+        stamps = [measured.stamp_ns for measured in self.measured.values()]
+        if self.base is not None and self.base.stamp_ns is not None:
+            stamps.append(self.base.stamp_ns)
+        return all(stamp > time_ns for stamp in stamps)
 
-    def stale(self, now_ns: int) -> str:
+    def stale(self, now_ns: int) -> tuple[str, str]:
+        """What of all that is measured cannot be acted on: (the word for it, why, for people), of the first;
+        ("", "") if all can."""
+        text = self.arms_stale(now_ns)
+        if text:
+            return "joint_states", text
+        text = "" if self.base is None else self.base.stale(now_ns)
+        return ("odometry", text) if text else ("", "")
+
+    def arms_stale(self, now_ns: int) -> str:
         """The first arm whose joint states cannot be acted on, and why, for people; "" if all can."""
         for name in self._joints:
             newest = self.measured.get(name)
             stamp = None if newest is None else newest.stamp_ns
-            if not joint_states_fresh(stamp, now_ns, self._robot.safety):
+            if not fresh(stamp, now_ns, self._robot.safety.joint_states_timeout_ms):
                 topic = self._robot.arms[name].states.topic
-                return f"{name}: {age_text(stamp, now_ns)}; is {topic} being published?"
+                return f"{name}: {age_text('joint states', stamp, now_ns)}; is {topic} being published?"
         return ""
+
+    def arm_apart(self, sent: Mapping[str, FloatArray]) -> str:
+        """The joint that is measured furthest from what is sent, {arm: [J] rad}, and how far, for people; ""
+        where none is too far to be following."""
+        furthest, joint = -1.0, ""
+        for name, q in sent.items():
+            apart = np.abs(self.measured[name].q - q)
+            worst = int(np.argmax(apart))
+            if not apart[worst] <= furthest:
+                furthest, joint = float(apart[worst]), f"{name}: {self._robot.arms[name].joints[worst]}"
+        if furthest <= self._robot.safety.first_command_joint:
+            return ""
+        return f"{joint} is {furthest:.3f} rad from its command"
+
+    def base_moves(self, now_ns: int) -> str:
+        """How the base moves, for people; "" where it stands, and where there is none."""
+        return "" if self.base is None else self.base.moves(now_ns)

@@ -4,10 +4,11 @@ A `Supervisor` is called from one thread only. It takes requests (start, stop, r
 between ticks, and at each tick turns the wanted target into commands, or into a hold. Its modes are those of
 `vla_ros.safety.modes`.
 
-Where something that is needed is lost, the arms are brought to a hold and it goes on by itself once there is
-a target again that may be taken up; only an arm that does not follow its commands though it says where it is
-has to be looked at by a person, and is an emergency stop. Either is reported in `events`. Taking up a target,
-the first time and after each hold, is allowed only near the measured state.
+Where something that is needed is lost, the arms are brought to a hold and the base to a stand, and it goes on
+by itself once there is a target again that may be taken up. Only what does not follow its commands though it
+says where it is has to be looked at by a person: an arm is an emergency stop, a base (its own may have been
+pressed) waits for a new start. Either is reported in `events`. Taking up a target, the first time and after
+each hold, is allowed only near the measured state.
 """
 
 from __future__ import annotations
@@ -15,29 +16,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vla_ros.action.schedule import Scheduler, Target
+from vla_ros.action.schedule import Scheduler
 from vla_ros.errors import Refused
 from vla_ros.robot.config import Robot
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.arms import Arms, Moved
+from vla_ros.safety.base import BaseMeasured
+from vla_ros.safety.chunks import Chunks
 from vla_ros.safety.clock import ClockWatch
 from vla_ros.safety.home import HomePath
-from vla_ros.safety.intake import (
-    channels_of,
-    check_channels,
-    check_finite,
-    check_near,
-    check_times,
-    first_target,
-    from_rest,
-)
+from vla_ros.safety.intake import channels_of
 from vla_ros.safety.joints import Measured
 from vla_ros.safety.modes import ANSWERS, ESTOP, HOMING, IDLE, POLICY, SOURCES, STOPPING, TRANSITIONS, WAITING
 from vla_ros.safety.senses import Senses
-from vla_ros.safety.watch import MS, chunks_ran_out, furthest_joint
-from vla_ros.types import ActionChunk, Command
+from vla_ros.safety.watch import MS
+from vla_ros.types import ActionChunk, BaseCommand, Command, FloatArray
 
-__all__ = ["Event", "Measured", "Supervisor", "channels_of"]
+__all__ = ["BaseMeasured", "Event", "Measured", "Supervisor", "channels_of"]
 
 # Home is reached within this, rad.
 HOME_TOLERANCE = 2e-3
@@ -62,9 +57,11 @@ class Event:
 
 
 class Supervisor:
-    """The control loop's rules for all arms of a robot. Not thread-safe.
+    """The control loop's rules for all arms of a robot, and its base. Not thread-safe.
 
     kinematics: {arm: its kinematics}; scheduler: what turns chunks into targets.
+
+    base_command: the base's part of the last tick, None where nothing may be sent, or there is no base.
 
     hold_reason: "reason: text" of what was lost, while it keeps the arms from following; "" otherwise.
     estop_reason: why, while the emergency stop is latched; "" otherwise.
@@ -73,33 +70,25 @@ class Supervisor:
     def __init__(self, robot: Robot, kinematics: Mapping[str, Kinematics], scheduler: Scheduler) -> None:
         self.mode = IDLE
         self.channels = channels_of(robot)
+        self.base_command: BaseCommand | None = None
         self.estop_reason = ""
         self.hold_reason = ""
         self._robot = robot
-        self._scheduler = scheduler
-        self._kinematics = kinematics
         self._period_ns = round(1e9 / robot.control.rate_hz)
+        self._chunks = Chunks(robot, kinematics, scheduler)
         self._arms = Arms(robot, kinematics)
         self._senses = Senses(robot)
         self._clock = ClockWatch()
         self._events: list[Event] = []
         self._now_ns = 0
         self._steady_ns: int | None = None
-        self._asked_ns = 0
-        self._started_ns = 0
         self._moved_ns = 0
-        # The channels of the last chunk that was taken: whole arms.
-        self._whole: tuple[str, ...] = ()
-        self._target: Target | None = None
-        self._last_due_ns: int | None = None
-        self._ran_out = False
-        self._far_reported: int | None = None
         self._home: HomePath | None = None
         self._rested = 0
         # Whether the streams end with the arms at rest, emergency stop or not.
         self._let_go = False
-        # Whether it was told that an arm that is held says it is elsewhere.
-        self._elsewhere = False
+        # Whether it was told what is in the way of taking anything up.
+        self._told = False
 
     @property
     def source(self) -> str:
@@ -114,19 +103,20 @@ class Supervisor:
 
     @property
     def at_rest(self) -> bool:
-        """Whether no arm is being moved and none is about to be."""
+        """Whether neither an arm nor the base is being moved, and none is about to be."""
         return self.mode not in (POLICY, HOMING) and self._arms.at_rest
 
     @property
     def chunk_stamp_ns(self) -> int | None:
         """The observation stamp behind the present target, None without one."""
-        return self._target.stamp_ns if self.mode == POLICY and self._target is not None else None
+        target = self._chunks.target
+        return target.stamp_ns if self.mode == POLICY and target is not None else None
 
     @property
     def last_due_ns(self) -> int | None:
         """When the last step of the chunks followed is, or was, due; None before the first one and after they
         were forgotten."""
-        return self._last_due_ns
+        return self._chunks.last_due_ns
 
     @property
     def latencies_ns(self) -> Mapping[str, int]:
@@ -145,7 +135,7 @@ class Supervisor:
         for_good: its coming back is not enough to go on. The streams end with the arms at rest, those of an
         emergency stop too, and only a new start opens them."""
         if self.mode in (WAITING, POLICY):
-            self._forget_chunks(now_ns)
+            self._chunks.forget(now_ns)
             self.hold_reason = f"{reason}: {text}"
         if for_good:
             self._let_go = self._let_go or self.mode == ESTOP
@@ -162,9 +152,11 @@ class Supervisor:
             hint = " call reset first" if self.mode == ESTOP else " stop first"
             raise Refused(self.mode, f"{what} is not possible in mode '{self.mode}':{hint}")
         if what in ("start", "home"):
-            stale = self._senses.stale(now_ns)
-            if stale:
-                raise Refused("joint_states", f"cannot {what}: {stale}")
+            reason, text = self._senses.stale(now_ns)
+            if not reason and not self.live:
+                reason, text = "base_moves", self._senses.base_moves(now_ns)
+            if text:
+                raise Refused(reason, f"cannot {what}: {text}")
 
     def request(self, what: str, now_ns: int, reason: str = "") -> str:
         """Serve "start", "stop", "reset", "home" or "estop"; returns what happens, for people.
@@ -180,7 +172,7 @@ class Supervisor:
         self._let_go = False
         self.estop_reason = (self.estop_reason or reason or "requested") if self.mode == ESTOP else ""
         self.hold_reason = ""
-        self._forget_chunks(now_ns)
+        self._chunks.forget(now_ns)
         if what == "reset":
             self._arms.forget()
             self._senses.forget()
@@ -189,45 +181,47 @@ class Supervisor:
 
     def add_chunk(self, chunk: ActionChunk, now_ns: int) -> None:
         """Take a chunk, or raise Refused: "not_started", "old" (seen before the last start, reset or loss),
-        "future", "late" (every step is past due), "channels" (an arm only partly named), "nan" or "far"."""
+        "future", "late" (every step is past due), "channels" (an arm or a base only partly named), "nan" or
+        "far"."""
         if self.mode not in (WAITING, POLICY):
             raise Refused("not_started", f"a chunk arrived in mode '{self.mode}'")
-        acts_ns = now_ns + self._senses.ahead_ns
-        check_times(self._scheduler.timed(chunk, now_ns), self._started_ns, now_ns, acts_ns)
-        if chunk.channels != self._whole:
-            check_channels(self._robot, chunk.channels)
-            self._whole = chunk.channels
-        check_finite(chunk)
-        if self.mode == WAITING and chunk.stamp_ns > self._moved_ns + self._senses.ahead_ns:
-            chunk = from_rest(chunk, max(self._asked_ns, acts_ns + self._period_ns))
-        timed = self._scheduler.timed(chunk, now_ns)
-        self._check_near(first_target(timed, acts_ns))
-        self._scheduler.add(chunk, now_ns)
+        ahead_ns = self._senses.ahead_ns
+        rests = self.mode == WAITING and chunk.stamp_ns > self._moved_ns + ahead_ns
+        self._chunks.add(chunk, now_ns, now_ns + ahead_ns, rests, *self._references())
 
-    def tick(self, now_ns: int, measured: Mapping[str, Measured], steady_ns: int) -> dict[str, Command]:
-        """One control period: {arm: its command}; empty where nothing may be sent.
+    def tick(
+        self,
+        now_ns: int,
+        measured: Mapping[str, Measured],
+        steady_ns: int,
+        base: BaseMeasured | None = None,
+    ) -> dict[str, Command]:
+        """One control period: {arm: its command}; empty where nothing may be sent. What the base is to be
+        sent with them is `base_command`.
 
         now_ns: ROS clock; measured: {arm: newest joint states}, an arm without any is left out. steady_ns: a
-        monotonic clock, by which the driver goes on with what it was sent. Call at the YAML's rate.
+        monotonic clock, by which the driver goes on with what it was sent. base: the newest odometry, None
+        without any. Call at the YAML's rate.
         """
         self._now_ns = now_ns
+        if self._senses.base is not None:
+            self._senses.base.take(base)
         self._look_at_time(now_ns, steady_ns)
         for wrong in self._senses.take(measured, self.live):
             self._events.append(Event("counted", "glitch", f"{wrong}; not taken"))
-        self._watch_joints(now_ns)
+        self._watch_state(now_ns)
         acts_ns = now_ns + self._senses.ahead_ns
-        # One period later than the command acts: see `vla_ros.safety.limits` about knots. Schedulers are not
-        # asked for times before those they were asked for.
-        self._asked_ns = max(self._asked_ns, acts_ns + self._period_ns)
         if self.mode == WAITING:
-            self._try_to_engage(self._asked_ns)
+            self._try_to_engage(acts_ns)
         elif self.mode == POLICY:
-            self._next_target(self._asked_ns)
-        elif self.mode == HOMING and self._home is None and self._senses.settled:
-            self._set_off_for_home(now_ns)
-        if not self._senses.stale(now_ns):
+            self._go_on(acts_ns)
+        elif self.mode == HOMING and self._home is None:
+            self._try_to_set_off(now_ns)
+        if not self._senses.arms_stale(now_ns):
             self._arms.begin_grippers(self._senses.measured)
         commands = {name: self._command(name, moved, acts_ns) for name, moved in self._advance().items()}
+        driven = self._arms.driven
+        self.base_command = None if driven is None else driven.command(now_ns, self.source)
         self._after(now_ns)
         return commands
 
@@ -243,8 +237,8 @@ class Supervisor:
             # What is due and what is stale has lost its meaning.
             self._senses.forget()
             self.lose("clock", wrong, now_ns)
-            self._forget_chunks(now_ns)
-        self._arms.tick(steady_ns)
+            self._chunks.forget(now_ns)
+        self._arms.tick(steady_ns, None if self._senses.base is None else self._senses.base.velocity(now_ns))
         if self._steady_ns is not None and self.live:
             silent_ns = steady_ns - self._steady_ns
             if silent_ns > max(STALLED_NS, 2 * self._period_ns):
@@ -256,8 +250,8 @@ class Supervisor:
         if self.mode == HOMING and self._home is not None:
             home = self._home
             return self._arms.go(lambda name: home.at(name, self._now_ns))
-        if self.mode == POLICY and self._target is not None:
-            return self._arms.follow(self._target)
+        if self.mode == POLICY and self._chunks.target is not None:
+            return self._arms.follow(self._chunks.target, self._chunks.ran_out)
         return self._arms.hold()
 
     def _command(self, name: str, moved: Moved, acts_ns: int) -> Command:
@@ -265,8 +259,9 @@ class Supervisor:
         return moved.command(self._now_ns, acts_ns, self.source)
 
     def _after(self, now_ns: int) -> None:
-        """Transitions that depend on where the arms have got to."""
-        if not self._arms.at_rest:
+        """Transitions that depend on where the robot has got to."""
+        stands = self._arms.at_rest and not self._senses.base_moves(now_ns)
+        if not stands:
             self._moved_ns = now_ns
         if self._home is not None:
             distance = self._home.left(self._arms.q)
@@ -274,7 +269,7 @@ class Supervisor:
                 self._step("arrived", "home", "home is reached")
             elif self._home.over_for(now_ns) > HOME_PATIENCE_NS:
                 self._step("fault", "home_blocked", f"home is not reached: {distance:.3f} rad are left")
-        if (self.mode == STOPPING or self._let_go) and self._arms.at_rest:
+        if (self.mode == STOPPING or self._let_go) and stands:
             # Counted and not timed: simulated time may stand still.
             self._rested += 1
             if self._rested > REST_TICKS:
@@ -284,102 +279,85 @@ class Supervisor:
         else:
             self._rested = 0
 
-    def _watch_joints(self, now_ns: int) -> None:
+    def _watch_state(self, now_ns: int) -> None:
+        """What is measured, while it is acted on."""
         if self.mode not in (POLICY, HOMING):
             return
-        stale = self._senses.stale(now_ns)
-        if stale:
-            self._step("lost", "joint_states", stale)
+        reason, text = self._senses.stale(now_ns)
+        if reason:
+            self._step("lost", reason, text)
             return
-        apart, joint = furthest_joint(self._robot, self._senses.measured, self._arms.q)
-        if self.live and not apart <= self._robot.safety.first_command_joint:
+        if not self.live:
+            return
+        apart, strays = self._senses.arm_apart(self._arms.q), ""
+        if self._senses.base is not None and self.base_command is not None:
+            strays = self._senses.base.strays(self.base_command.sent, now_ns)
+        if apart:
             text = (
-                f"{joint} is {apart:.3f} rad from its command though joint states come; is the driver "
-                "listening, or something in the way? Reset and start again when it is mended"
+                f"{apart} though joint states come; is the driver listening, or something in the way? Reset "
+                "and start again when it is mended"
             )
             self._events.append(Event("estop", "not_following", text))
             self.request("estop", now_ns, f"not_following: {text}")
             # Nor is it sent there when the driver listens again.
             self._let_go = True
+        elif strays:
+            self.lose("base_not_following", strays, now_ns, for_good=True)
 
-    def _is_elsewhere(self) -> bool:
-        """Whether an arm that is held says it is elsewhere, so that nothing may be taken up from there."""
-        apart, joint = furthest_joint(self._robot, self._senses.measured, self._arms.q)
-        if not self.live or apart <= self._robot.safety.first_command_joint:
-            self._elsewhere = False
+    def _in_the_way(self) -> bool:
+        """Whether nothing may be taken up from where the robot says it is; told once."""
+        reason, text = "base_moves", self._senses.base_moves(self._now_ns)
+        if self.live:
+            reason, text = "joint_states", self._senses.arm_apart(self._arms.q)
+            if text:
+                text += "; held until they agree. Where the arm was moved, stop and start again"
+        if not text:
+            self._told = False
             return False
-        text = (
-            f"{joint} reads {apart:.3f} rad from its command; held until they agree. Where the arm was "
-            "moved, stop and start again"
-        )
         # Nor may a chunk be that was planned from there.
-        self.lose("joint_states", text, self._now_ns)
-        if not self._elsewhere:
-            self._elsewhere = True
-            self._events.append(Event("lost", "joint_states", text))
+        self.lose(reason, text, self._now_ns)
+        if not self._told:
+            self._told = True
+            self._events.append(Event("lost", reason, text))
         return True
 
-    def _try_to_engage(self, time_ns: int) -> None:
-        target = self._scheduler.sample(time_ns)
-        if not self._senses.settled or self._senses.stale(self._now_ns):
+    def _try_to_engage(self, acts_ns: int) -> None:
+        target = self._chunks.sample(acts_ns)
+        if not self._senses.settled or self._senses.stale(self._now_ns)[0]:
             return
-        if not self._senses.newer_than(self._started_ns):
+        if not self._senses.newer_than(self._chunks.since_ns):
             return
-        if self._is_elsewhere() or target is None:
+        if self._in_the_way() or target is None:
             return
         try:
-            self._check_near(target)
+            self._chunks.check_near(target, *self._references())
         except Refused as refused:
-            # The scheduler keeps asking for it until it is over: tell once per chunk.
-            if self._far_reported != target.stamp_ns:
-                self._far_reported = target.stamp_ns
+            if self._chunks.drop(target):
                 self._events.append(Event("refused_chunk", refused.reason, str(refused)))
-            self._clear_scheduler()
             return
         self._arms.begin(self._senses.measured)
-        self._follow(target)
+        self._chunks.follow(target)
         self._step("engaged", "policy", "following the policy")
 
-    def _next_target(self, time_ns: int) -> None:
-        target = self._scheduler.sample(time_ns)
-        if target is not None:
-            self._follow(target)
-            return
-        if not self._ran_out:
+    def _go_on(self, acts_ns: int) -> None:
+        if self._chunks.go_on(acts_ns):
             # The last target is gone to within the limits, and that is where the arm stops.
-            self._ran_out = True
             self._events.append(Event("counted", "horizon", "the chunks in hand came to their end"))
-        if chunks_ran_out(self._last_due_ns, time_ns, self._robot.safety):
+        if self._chunks.over():
             timeout = self._robot.safety.chunk_timeout_ms
             self._step("lost", "stale_chunk", f"no chunk reaches further than {timeout:.0f} ms ago")
 
-    def _follow(self, target: Target) -> None:
-        self._target = target
-        self._last_due_ns = self._scheduler.last_due_ns()
-        self._ran_out = False
+    def _try_to_set_off(self, now_ns: int) -> None:
+        if self._senses.settled and (self.live or not self._senses.base_moves(now_ns)):
+            self._arms.begin(self._senses.measured)
+            self._home = HomePath(self._arms.q, self._robot, now_ns)
 
-    def _set_off_for_home(self, now_ns: int) -> None:
-        self._arms.begin(self._senses.measured)
-        self._home = HomePath(self._arms.q, self._robot, now_ns)
-
-    def _check_near(self, target: Target) -> None:
-        """Raises Refused("far"). While following, a target has to be near the command that goes on;
-        otherwise near the measured state, and without one it is refused too."""
-        references, what = self._arms.q, "the command being sent"
-        if self.mode != POLICY:
-            references = {name: newest.q for name, newest in self._senses.measured.items()}
-            what = "the measured state"
-        check_near(target, self._robot, self._kinematics, references, what)
-
-    def _forget_chunks(self, now_ns: int) -> None:
-        self._clear_scheduler()
-        self._target = self._last_due_ns = None
-        self._started_ns = now_ns
-        self._far_reported = None
-
-    def _clear_scheduler(self) -> None:
-        self._scheduler.clear()
-        self._asked_ns = 0
+    def _references(self) -> tuple[Mapping[str, FloatArray], str]:
+        """What a target has to be near, and what that is, for people: while following, the command that goes
+        on; otherwise the measured state, and without one it is refused too."""
+        if self.mode == POLICY:
+            return self._arms.q, "the command being sent"
+        return {name: newest.q for name, newest in self._senses.measured.items()}, "the measured state"
 
     def _step(self, event: str, reason: str, text: str) -> None:
         if event not in TRANSITIONS[self.mode]:
@@ -394,6 +372,6 @@ class Supervisor:
     def _go(self, event: str) -> None:
         self.mode = TRANSITIONS[self.mode][event]
         self._rested = 0
-        self._elsewhere = False
+        self._told = False
         if self.mode != HOMING:
             self._home = None

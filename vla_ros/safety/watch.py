@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from vla_ros.action.rotations import angle_between, matrix_to_quaternion
 from vla_ros.errors import Refused
-from vla_ros.robot.config import Robot, Safety
-from vla_ros.safety.joints import Measured
+from vla_ros.robot.config import Safety
 from vla_ros.types import FloatArray
 
 MS = 1_000_000
@@ -45,35 +42,16 @@ def check_near_pose(target: FloatArray, reference: FloatArray, safety: Safety, o
         )
 
 
-def furthest_joint(
-    robot: Robot, measured: Mapping[str, Measured], sent: Mapping[str, FloatArray]
-) -> tuple[float, str]:
-    """The joint that is measured furthest from what is sent, {arm: [J] rad}: how far, rad, and
-    "arm: joint"."""
-    furthest = (-1.0, "")
-    for name, q in sent.items():
-        apart = np.abs(measured[name].q - q)
-        worst = int(np.argmax(apart))
-        furthest = max(furthest, (float(apart[worst]), f"{name}: {robot.arms[name].joints[worst]}"))
-    return furthest
-
-
-def joint_states_fresh(stamp_ns: int | None, now_ns: int, safety: Safety) -> bool:
-    """Whether joint states of `stamp_ns` may still be acted on at `now_ns`. A driver that goes silent and
-    one that repeats an old stamp look alike."""
+def fresh(stamp_ns: int | None, now_ns: int, most_ms: float) -> bool:
+    """Whether what was measured at `stamp_ns` may still be acted on at `now_ns`. A driver that goes silent
+    and one that repeats an old stamp look alike."""
     if stamp_ns is None:
         return False
-    return -CLOCK_AHEAD_NS <= now_ns - stamp_ns <= safety.joint_states_timeout_ms * MS
+    return -CLOCK_AHEAD_NS <= now_ns - stamp_ns <= most_ms * MS
 
 
-def chunks_ran_out(last_due_ns: int | None, time_ns: int, safety: Safety) -> bool:
-    """Whether `time_ns` is past the last due step by more than the timeout."""
-    return last_due_ns is None or time_ns - last_due_ns > safety.chunk_timeout_ms * MS
-
-
-def age_text(stamp_ns: int | None, now_ns: int) -> str:
-    """How old joint states are, for people."""
+def age_text(what: str, stamp_ns: int | None, now_ns: int) -> str:
+    """How old what was measured is, for people; what: joint states, odometry."""
     if stamp_ns is None:
-        return "no joint states have arrived"
-    age = (now_ns - stamp_ns) / 1e6
-    return f"the newest joint states are {age:.0f} ms old"
+        return f"no {what} came yet"
+    return f"the newest {what}: {(now_ns - stamp_ns) / 1e6:.0f} ms old"
