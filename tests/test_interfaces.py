@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -24,13 +25,15 @@ def test_the_definitions_of_control_msgs() -> None:
 def test_every_package_is_restated_with_its_licence() -> None:
     assert [package.name for package in build.packages()] == [
         "control_msgs",
+        "controller_manager_msgs",
+        "franka_msgs",
         "interbotix_xs_msgs",
         "piper_msgs",
     ]
     for package in build.packages():
-        words = ["zero", "one", "two", "three", "four"][len(build.definitions(package))]
+        words = ["zero", "one", "two", "three", "four", "five", "six"][len(build.definitions(package))]
         licence = (package / "LICENSE").read_text()
-        assert licence.startswith(f"The {words} interface definitions") and "Copyright (c)" in licence
+        assert licence.startswith(f"The {words} interface definition") and "Copyright (c)" in licence
         assert "licence" in licence and "https://github.com/" in licence
 
 
@@ -59,7 +62,7 @@ def test_the_vendors_types_say_what_the_vendors_do() -> None:
     pytest.importorskip("interbotix_xs_msgs.msg", reason="a system ROS without the vendors' workspaces")
     pytest.importorskip("piper_msgs.msg", reason="a system ROS without the vendors' workspaces")
     from interbotix_xs_msgs.msg import JointGroupCommand, JointSingleCommand
-    from interbotix_xs_msgs.srv import OperatingModes, TorqueEnable
+    from interbotix_xs_msgs.srv import OperatingModes, Reboot, RegisterValues, TorqueEnable
     from piper_msgs.msg import PosCmd
     from piper_msgs.srv import Enable
 
@@ -72,10 +75,50 @@ def test_the_vendors_types_say_what_the_vendors_do() -> None:
     texts = [(name, "string") for name in ("cmd_type", "name", "mode", "profile_type")]
     numbers = [(name, "int32") for name in ("profile_velocity", "profile_acceleration")]
     assert fields(OperatingModes.Request) == [*texts, *numbers]
+    assert fields(RegisterValues.Request) == [
+        *[(name, "string") for name in ("cmd_type", "name", "reg")],
+        ("value", "int32"),
+    ]
+    assert fields(RegisterValues.Response) == [("values", "sequence<int32>")]
+    switches = [(name, "boolean") for name in ("enable", "smart_reboot")]
+    assert fields(Reboot.Request) == [("cmd_type", "string"), ("name", "string"), *switches]
     axes = [(name, "double") for name in ("x", "y", "z", "roll", "pitch", "yaw", "gripper")]
     assert fields(PosCmd) == [*axes, ("mode1", "int32"), ("mode2", "int32")]
     assert fields(Enable.Request) == [("enable_request", "boolean")]
     assert fields(Enable.Response) == [("enable_response", "boolean")]
+
+
+def test_controllers_are_switched_as_on_jazzy() -> None:
+    """Humble's request has more fields, and the real package; those that are set are in both."""
+    require_ros()
+    pytest.importorskip("controller_manager_msgs.srv", reason="a system ROS without ros2_control")
+    from controller_manager_msgs.srv import SetHardwareComponentState, SwitchController
+
+    request = SwitchController.Request.get_fields_and_field_types()
+    assert {"activate_controllers", "deactivate_controllers", "strictness", "timeout"} <= set(request)
+    assert "ok" in SwitchController.Response.get_fields_and_field_types()
+    assert list(SetHardwareComponentState.Request.get_fields_and_field_types().items()) == [
+        ("name", "string"),
+        ("target_state", "lifecycle_msgs/State"),
+    ]
+
+
+def test_a_package_that_was_built_of_other_definitions_is_built_anew(tmp_path: Path, monkeypatch) -> None:
+    (package,) = [package for package in build.packages() if package.name == "interbotix_xs_msgs"]
+    pytest.importorskip(package.name)
+    monkeypatch.setattr(build.sys, "prefix", str(tmp_path))
+    built = tmp_path / "share" / package.name
+    shutil.copytree(package, built)
+    monkeypatch.setattr(build.importlib.metadata, "distribution", lambda name: name)
+    assert build.is_there(package)
+    (built / "srv" / "Reboot.srv").unlink()
+    assert not build.is_there(package), "it grew since"
+
+    def none(name: str) -> None:
+        raise build.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(build.importlib.metadata, "distribution", none)
+    assert build.is_there(package), "the robot's own is left alone"
 
 
 def test_the_sources_name_every_file_and_dependency(tmp_path: Path) -> None:

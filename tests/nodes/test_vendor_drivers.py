@@ -13,7 +13,7 @@ pytest.importorskip("interbotix_xs_msgs.msg", reason="needs the vendors' message
 pytest.importorskip("piper_msgs.msg", reason="needs the vendors' message packages")
 
 from interbotix_xs_msgs.msg import JointGroupCommand, JointSingleCommand
-from interbotix_xs_msgs.srv import OperatingModes, TorqueEnable
+from interbotix_xs_msgs.srv import OperatingModes, RegisterValues, TorqueEnable
 from piper_msgs.msg import PosCmd
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
@@ -42,7 +42,9 @@ def test_widowx_is_prepared_once_and_then_moves(tmp_path: Path) -> None:
         assert isinstance(arm, InterbotixArm)
         graph.start()
         kinds = [type(request) for request in arm.asked]
-        assert kinds == [OperatingModes.Request] * 2 + [TorqueEnable.Request] * 2
+        assert kinds == [RegisterValues.Request, OperatingModes.Request] + [TorqueEnable.Request] * 2
+        assert arm.registers["Profile_Velocity"] == 0
+        assert arm.asked[1].name == "gripper", "the arm is not let go of"
         assert not arm.heard, "nothing moves before a chunk"
         before = arm.reading
         graph.follow(0.1, 0.044, lambda: graph.arrived(0.1) and arm.reading > 0.0369)
@@ -58,7 +60,20 @@ def test_widowx_is_prepared_once_and_then_moves(tmp_path: Path) -> None:
         assert all(np.diff(ramp) != 0.0), "the bus is spared what it knows"
         assert graph.call("stop").success
         graph.start()
-        assert len(arm.asked) == 4, "not prepared again: the motors would let go of the arm"
+        assert len(arm.asked) == 4, "not prepared again"
+
+
+def test_an_arm_in_another_mode_is_not_started_and_not_let_go(tmp_path: Path) -> None:
+    with vendor_graph(tmp_path, "widowx") as graph:
+        (arm,) = graph.arms.values()
+        assert isinstance(arm, InterbotixArm)
+        arm.registers["Operating_Mode"] = 16
+        text = refused(graph)
+        assert "/wx250s/get_motor_registers answers that it is pwm" in text
+        assert "support the arm and `vla recover`" in text and "operating_mode: position" in text
+        assert not arm.asked and not arm.heard
+        arm.registers["Operating_Mode"] = 3
+        graph.start()
 
 
 def test_a_driver_that_comes_back_is_prepared_anew_before_anything_is_sent(tmp_path: Path) -> None:
@@ -185,7 +200,7 @@ def refused(graph: Any) -> str:
         response = graph.call("start")
         assert not response.success
         said.append(response.message)
-        return "joint states" not in response.message and "nobody subscribes to /joint_ctrl" not in said[-1]
+        return "joint states" not in response.message and "nobody subscribes to" not in said[-1]
 
     wait_for(settled, 15.0, "a reason")
     return said[-1]

@@ -14,7 +14,7 @@ import numpy as np
 import rclpy
 import yaml
 from interbotix_xs_msgs.msg import JointGroupCommand, JointSingleCommand
-from interbotix_xs_msgs.srv import OperatingModes, TorqueEnable
+from interbotix_xs_msgs.srv import OperatingModes, RegisterValues, TorqueEnable
 from piper_msgs.msg import PosCmd
 from piper_msgs.srv import Enable
 from rclpy.context import Context
@@ -108,12 +108,17 @@ class InterbotixArm(VendorArm):
         entry, single = arm.drivers.interbotix, self._gripper.interbotix
         assert entry is not None and single is not None
         self.on = False
+        # Of the arm's six motors: xsarm_control's mode file.
+        self.registers = {"Operating_Mode": 3, "Profile_Velocity": 2000}
         self._listen(JointGroupCommand, entry.topic, self._group)
         self._listen(JointSingleCommand, single.topic, self._single)
         if entry.torque_service:
             node.create_service(TorqueEnable, entry.torque_service, self._torque)
         if entry.modes_service:
             node.create_service(OperatingModes, entry.modes_service, self._modes)
+        if entry.registers:
+            node.create_service(RegisterValues, entry.registers.get, self._get)
+            node.create_service(RegisterValues, entry.registers.set, self._set)
 
     def _fingers(self) -> list[tuple[str, float]]:
         # The motor's angle, and after it what xs_sdk works out for the fingers.
@@ -138,7 +143,16 @@ class InterbotixArm(VendorArm):
     def _modes(self, request: OperatingModes.Request, response: OperatingModes.Response) -> Any:
         self.asked.append(request)
         # The motors let go while their mode is changed.
-        self.on = False
+        self.on = self.on and request.name != "arm"
+        return response
+
+    def _get(self, request: RegisterValues.Request, response: RegisterValues.Response) -> Any:
+        response.values = [self.registers[request.reg]] * 6
+        return response
+
+    def _set(self, request: RegisterValues.Request, response: RegisterValues.Response) -> Any:
+        self.asked.append(request)
+        self.registers[request.reg] = request.value
         return response
 
 

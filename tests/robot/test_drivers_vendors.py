@@ -81,26 +81,80 @@ def test_interbotix_gripper_is_sent_radians_and_only_a_change() -> None:
     assert gripper.message(0.0) is not None
 
 
-def test_widowx_is_told_its_modes_and_then_switched_on() -> None:
+def test_widowx_loses_its_profile_while_its_motors_hold() -> None:
     """Its own mode file has the arm go by a profile of 2 s, and the gripper by PWM, where an angle in rad is
-    next to nothing."""
+    next to nothing. Setting the arm's mode would let go of it."""
     steps = driver_for(WIDOWX).start_steps()
-    assert all(isinstance(step, Call) for step in steps)
-    modes, of_gripper, *torque = (step.request for step in steps if isinstance(step, Call))
-    assert (modes.cmd_type, modes.name, modes.mode) == ("group", "arm", "position")
-    assert (of_gripper.cmd_type, of_gripper.name, of_gripper.mode) == ("single", "gripper", "position")
-    for request in (modes, of_gripper):
-        assert (request.profile_type, request.profile_velocity, request.profile_acceleration) == (
-            "velocity",
-            0,
-            0,
-        )
-    assert [(request.cmd_type, request.name, request.enable) for request in torque] == [
-        ("group", "arm", True),
-        ("single", "gripper", True),
+    calls = [step for step in steps if isinstance(step, Call)]
+    assert [(call.service, call.request.name) for call in calls] == [
+        ("/wx250s/get_motor_registers", "arm"),
+        ("/wx250s/set_motor_registers", "arm"),
+        ("/wx250s/get_motor_registers", "arm"),
+        ("/wx250s/set_operating_modes", "gripper"),
+        ("/wx250s/torque_enable", "arm"),
+        ("/wx250s/torque_enable", "gripper"),
     ]
-    services = [step.service for step in steps if isinstance(step, Call)]
-    assert services == ["/wx250s/set_operating_modes"] * 2 + ["/wx250s/torque_enable"] * 2
+    look, write, again, of_gripper, *torque = calls
+    assert (look.request.cmd_type, look.request.reg) == ("group", "Operating_Mode")
+    assert (write.request.cmd_type, write.request.reg, write.request.value) == (
+        "group",
+        "Profile_Velocity",
+        0,
+    )
+    assert (again.request.cmd_type, again.request.reg) == ("group", "Profile_Velocity")
+    request = of_gripper.request
+    assert (request.cmd_type, request.mode, request.profile_type) == ("single", "position", "velocity")
+    assert (request.profile_velocity, request.profile_acceleration) == (0, 0)
+    assert [(call.request.cmd_type, call.request.enable) for call in torque] == [
+        ("group", True),
+        ("single", True),
+    ]
+
+
+def test_what_xs_sdk_reads_back_decides() -> None:
+    look, _, profile, *_ = driver_for(WIDOWX).start_steps()
+    assert isinstance(look, Call) and isinstance(profile, Call)
+    answer = look.service_type.Response
+    for mode in (3, 4, 5):
+        assert look.wrong(answer(values=[mode] * 6)) == "" and look.then(answer(values=[mode] * 6)) == ()
+    wrong = look.wrong(answer(values=[3, 3, 16, 3, 0, 3]))
+    assert wrong.startswith(
+        "it is current and pwm, in which the arm takes no positions, and not changed here"
+    )
+    assert "support the arm and `vla recover`, or write operating_mode: position for 'arm'" in wrong
+    assert "it is 77" in look.wrong(answer(values=[77]))
+    assert "Operating_Mode could not be read" in look.wrong(answer())
+    assert profile.wrong(answer(values=[0] * 6)) == ""
+    assert "a profile of 2000 is left" in profile.wrong(answer(values=[0, 0, 2000, 0, 0, 0]))
+
+
+def test_widowx_recovers_by_a_reboot_of_what_reports_an_error() -> None:
+    recovery = driver_for(WIDOWX).recovery()
+    assert recovery is not None and "the arm falls" in recovery.warning
+    reboot, errors, mode, *rest = recovery.steps
+    assert isinstance(reboot, Call) and isinstance(errors, Call) and isinstance(mode, Call)
+    assert reboot.service == "/wx250s/reboot_motors"
+    request = reboot.request
+    assert (request.cmd_type, request.name) == ("group", "all")
+    assert request.smart_reboot and request.enable
+    answer = errors.service_type.Response
+    assert errors.request.reg == "Hardware_Error_Status" and errors.wrong(answer(values=[0] * 7)) == ""
+    assert "still is [0, 32, 0, 0, 0, 0, 0]" in errors.wrong(answer(values=[0, 32, 0, 0, 0, 0, 0]))
+    # Only what is in another mode is let go of for that.
+    assert mode.wrong(answer(values=[16] * 6)) == "" and mode.then(answer(values=[3] * 6)) == ()
+    (step,) = mode.then(answer(values=[16] * 6))
+    assert (step.service, step.request.name, step.request.mode) == (
+        "/wx250s/set_operating_modes",
+        "arm",
+        "position",
+    )
+    start = driver_for(WIDOWX).start_steps()
+    assert [step.what for step in rest] == [step.what for step in start[1:]]
+
+
+def test_who_has_no_recovery() -> None:
+    for arm in (ALOHA, PIPER, PIPER_POSE, COBOT):
+        assert driver_for(arm).recovery() is None
 
 
 def test_aloha_keeps_the_modes_it_was_brought_up_with() -> None:

@@ -3,14 +3,15 @@
     python -m vla_ros.interfaces.build
 
 Only for environments whose rclpy comes from PyPI (the `[ros]` extra). Each folder beside this file that
-holds `msg/`, `srv/` or `action/` is one package. A package that can be imported already (the robot's own) is
-left alone. The generators live in a throw-away environment, fetched once for all packages, so nothing but the
-finished packages is installed.
+holds `msg/`, `srv/` or `action/` is one package. The robot's own, or one that was built of the same
+definitions, is left alone. The generators live in a throw-away environment, fetched once for all packages, so
+nothing but the finished packages is installed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -90,6 +91,21 @@ def definitions(package: Path) -> list[str]:
     """Interface files of one package, relative to it: `msg/A.msg`, `action/B.action`."""
     return sorted(
         str(file.relative_to(package)) for kind in KINDS for file in package.glob(f"{kind}/*.{kind}")
+    )
+
+
+def is_there(package: Path) -> bool:
+    """Whether it need not be built: it is the robot's own, or was built here of these definitions."""
+    if importlib.util.find_spec(package.name) is None:
+        return False
+    try:
+        importlib.metadata.distribution(f"vla_ros_{package.name}")
+    except importlib.metadata.PackageNotFoundError:
+        return True
+    built = Path(sys.prefix) / "share" / package.name
+    return all(
+        (built / relative).is_file() and (built / relative).read_bytes() == (package / relative).read_bytes()
+        for relative in definitions(package)
     )
 
 
@@ -266,7 +282,7 @@ def main() -> int:
     """Build every package that this environment lacks; 0 when all can be imported at the end."""
     missing = []
     for package in packages():
-        if importlib.util.find_spec(package.name):
+        if is_there(package):
             print(f"{package.name}: already installed", flush=True)
         else:
             missing.append(package)

@@ -21,7 +21,7 @@ from vla_ros.nodes.topic_types import message_class
 from vla_ros.nodes.transport import RawReceiver
 from vla_ros.observation.decode import decode_compressed_image, decode_image, decode_joint_state
 from vla_ros.robot.config import Robot
-from vla_ros.robot.drivers import Send, driver_for
+from vla_ros.robot.drivers import Call, Goal, Send, driver_for
 from vla_ros.robot.graph_check import JOINT_STATE, Endpoint, Line, Seen, Wanted, inputs, wanted_line
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import check_description, read_urdf
@@ -80,16 +80,14 @@ def _outputs(robot: Robot, lines: list[Line]) -> list[Wanted]:
         at: KeyPath = ("arms", name, "drivers", arm.driver)
         try:
             driver = driver_for(arm)
-            steps = driver.start_steps()
+            recovery = driver.recovery()
+            steps = [*driver.start_steps(), *(() if recovery is None else recovery.steps)]
         except (ImportError, VlaRosError) as error:
             lines.append(Line(False, key_text(at), str(error), "have its messages where Python finds them"))
             continue
         found.append(Wanted((*at, "topic"), driver.topic, "subscriber", _type_name(driver.message_type)))
-        for step in steps:
-            if isinstance(step, Send):
-                found.append(Wanted(at, step.topic, "subscriber", _type_name(type(step.message))))
-            else:
-                found.append(Wanted(at, step.service, "service", _type_name(step.service_type)))
+        # One service often takes several of them.
+        found += dict.fromkeys(_of_step(at, step) for step in steps)
         if arm.gripper is not None:
             at = ("arms", name, "gripper")
             if arm.gripper.action is not None:
@@ -99,6 +97,14 @@ def _outputs(robot: Robot, lines: list[Line]) -> list[Wanted]:
                 path, kind = (*at, "interbotix", "topic"), "interbotix_xs_msgs/msg/JointSingleCommand"
                 found.append(Wanted(path, arm.gripper.interbotix.topic, "subscriber", kind))
     return found
+
+
+def _of_step(at: KeyPath, step: Call | Send | Goal) -> Wanted:
+    if isinstance(step, Send):
+        return Wanted(at, step.topic, "subscriber", _type_name(type(step.message)))
+    if isinstance(step, Goal):
+        return Wanted(at, step.action, "action", _type_name(step.action_type))
+    return Wanted(at, step.service, "service", _type_name(step.service_type))
 
 
 def _type_name(kind: type) -> str:

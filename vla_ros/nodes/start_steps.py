@@ -1,4 +1,5 @@
-"""What a driver needs before its first command: services called and messages sent, one after the other."""
+"""What a driver needs before its first command, or after a fault: services called, messages sent and goals
+reached, one after the other."""
 
 from __future__ import annotations
 
@@ -6,34 +7,41 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from action_msgs.msg import GoalStatus
+from rclpy.action import ActionClient
 from rclpy.duration import Duration
 from rclpy.node import Node
 
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.transport import never_executed
-from vla_ros.robot.drivers import Call, Send, StartStep
+from vla_ros.robot.drivers import Call, Goal, Send, StartStep
 
 # How long a service, or who listens to a message, may take to appear.
 PRESENT_S = 2.0
 # Piper's node itself tries for 5 s to enable the arm before it answers.
 ANSWER_S = 8.0
+# How long a goal may take.
+GOAL_S = 20.0
 # A server that has not discovered the client in turn gives its answer up after 0.1 s (rmw_fastrtps).
 DISCOVERED_S = 0.5
 _LOOK_S = 0.01
 
 
-def take_steps(node: Node, steps: Iterable[StartStep]) -> None:
-    """Take a driver's steps; waits for each, on any thread. Raises VlaRosError, which says which one failed
-    and why: the service is not there, does not answer or says no; nobody listens to the message."""
+def take_steps(node: Node, steps: Iterable[StartStep | Goal]) -> None:
+    """Take a driver's steps; waits for each, on any thread (where there are goals, while another spins the
+    node). Raises VlaRosError, which says which one failed and why: the service is not there, does not answer
+    or says no; nobody listens to the message; the goal is not reached."""
     for step in steps:
         node.get_logger().info(step.what)
         if isinstance(step, Call):
-            _call(node, step)
+            take_steps(node, step.then(_call(node, step)))
+        elif isinstance(step, Goal):
+            _reach(node, step)
         else:
             _send(node, step)
 
 
-def _call(node: Node, step: Call) -> None:
+def _call(node: Node, step: Call) -> Any:
     # Read here and not by the executor, which waits for us where this is part of a service it serves.
     client: Any = node.create_client(step.service_type, step.service, callback_group=never_executed())
     try:
@@ -50,6 +58,7 @@ def _call(node: Node, step: Call) -> None:
         wrong = step.wrong(response)
         if wrong:
             raise VlaRosError(f"cannot {step.what}: {step.service} answers that {wrong}")
+        return response
     finally:
         node.destroy_client(client)
 
@@ -62,6 +71,26 @@ def _answer(client: Any, service_type: Any, number: int) -> Any:
             return response
         time.sleep(_LOOK_S)
     return None
+
+
+def _reach(node: Node, step: Goal) -> None:
+    client: Any = ActionClient(node, step.action_type, step.action)
+    try:
+        if not _becomes_true(client.server_is_ready, PRESENT_S):
+            raise VlaRosError(f"cannot {step.what}: no action {step.action}. Is the robot's driver running?")
+        time.sleep(DISCOVERED_S)
+        accepted = client.send_goal_async(step.goal)
+        if not _becomes_true(accepted.done, ANSWER_S):
+            raise VlaRosError(f"cannot {step.what}: {step.action} did not answer within {ANSWER_S:.0f} s")
+        if not accepted.result().accepted:
+            raise VlaRosError(f"cannot {step.what}: {step.action} refuses the goal")
+        reached = accepted.result().get_result_async()
+        if not _becomes_true(reached.done, GOAL_S):
+            raise VlaRosError(f"cannot {step.what}: {step.action} was not done within {GOAL_S:.0f} s")
+        if reached.result().status != GoalStatus.STATUS_SUCCEEDED:
+            raise VlaRosError(f"cannot {step.what}: {step.action} gave it up; the driver's log says why")
+    finally:
+        client.destroy()
 
 
 def _send(node: Node, step: Send) -> None:

@@ -9,16 +9,30 @@ from pydantic import Field
 from vla_ros.robot.config_fields import Distance, Force, Model, Text, Topic, unit
 
 
+class Ros2ControlRecovery(Model):
+    """What `vla recover` does after the hardware failed, and nothing does by itself; franka_ros2 wants it
+    after a reflex. controller_manager: the node of that name; hardware: its hardware component's name;
+    controllers: all that use it, broadcasters too. error_recovery: a Franka's action, of type
+    franka_msgs/ErrorRecovery."""
+
+    controller_manager: Topic
+    hardware: Text
+    controllers: Annotated[list[Text], Field(min_length=1)]
+    error_recovery: Topic | None = None
+
+
 class JointTrajectoryDriver(Model):
     """ros2_control joint_trajectory_controller: trajectory_msgs/JointTrajectory on `topic`."""
 
     topic: Topic
+    recovery: Ros2ControlRecovery | None = None
 
 
 class JointPositionDriver(Model):
     """ros2_control forward position controller: std_msgs/Float64MultiArray on `topic`."""
 
     topic: Topic
+    recovery: Ros2ControlRecovery | None = None
 
 
 class CartesianPoseDriver(Model):
@@ -27,21 +41,36 @@ class CartesianPoseDriver(Model):
 
     topic: Topic
     frame: Text
+    recovery: Ros2ControlRecovery | None = None
+
+
+class Registers(Model):
+    """xs_sdk's services by which motors' registers are read (.../get_motor_registers) and written
+    (.../set_motor_registers)."""
+
+    get: Topic
+    set: Topic
 
 
 class InterbotixDriver(Model):
     """interbotix_xs_sdk: interbotix_xs_msgs/JointGroupCommand for the group `group` on `topic`.
 
-    torque_service (.../torque_enable) and modes_service (.../set_operating_modes), where given, are called
-    before the first command: the group's motors are switched on, and set to positions without a profile of
-    their own. (The motors let go of the arm while their mode is changed: leave it out where xs_sdk's own
-    mode file says `position` with a velocity profile of 0, as ALOHA's does.)
+    Before the first command, where given: registers: the group's motors have to be in a mode that takes
+    positions, and lose the profile that xs_sdk's mode file gave them; modes_service
+    (.../set_operating_modes): sets the gripper's mode, never the arm's, whose motors would let go of it
+    meanwhile; torque_service (.../torque_enable): switches the motors on.
+
+    reboot_service (.../reboot_motors): by it `vla recover` reboots the motors that report a hardware error,
+    such as an overload, and sets the group to positions where it is in another mode; either lets go of the
+    arm.
     """
 
     topic: Topic
     group: Text = "arm"
     torque_service: Topic | None = None
     modes_service: Topic | None = None
+    registers: Registers | None = None
+    reboot_service: Topic | None = None
 
 
 class Enable(Model):

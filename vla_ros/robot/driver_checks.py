@@ -11,13 +11,12 @@ import pinocchio as pin
 from vla_ros.robot.config import Arm, Gripper, Robot
 from vla_ros.robot.config_cameras import Camera
 from vla_ros.robot.config_drivers import Enable
+from vla_ros.robot.drivers import WITH_GRIPPER
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.urdf import MOVABLE, Description
 from vla_ros.robot.words import advice, quoted
 from vla_ros.robot.yaml_lines import KeyPath, Problem
 
-# Drivers whose message holds the gripper beside the joints.
-WITH_GRIPPER = ("piper_joint", "piper_pose", "cobot_magic")
 # What Piper_ros looks for in a JointState; it drives a joint to 0 rad that it does not find.
 PIPER_JOINTS = tuple(f"joint{index}" for index in range(1, 7))
 AGILEX_JOINTS = 6

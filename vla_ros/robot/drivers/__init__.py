@@ -9,7 +9,7 @@ from __future__ import annotations
 from vla_ros.robot.config import Arm
 from vla_ros.robot.drivers.cartesian import CartesianPose
 from vla_ros.robot.drivers.cobot_magic import CobotMagic
-from vla_ros.robot.drivers.driver import Call, Driver, Send, StartStep
+from vla_ros.robot.drivers.driver import Call, Driver, Goal, Recovery, Send, StartStep
 from vla_ros.robot.drivers.interbotix import Interbotix, InterbotixGripper
 from vla_ros.robot.drivers.piper import PiperJoint, PiperPose
 from vla_ros.robot.drivers.position import JointPosition
@@ -18,9 +18,12 @@ from vla_ros.robot.drivers.trajectory import LATE_NS, SETTLE_NS, JointTrajectory
 __all__ = [
     "LATE_NS",
     "SETTLE_NS",
+    "WITH_GRIPPER",
     "Call",
     "Driver",
+    "Goal",
     "InterbotixGripper",
+    "Recovery",
     "Send",
     "StartStep",
     "driver_class",
@@ -45,6 +48,8 @@ _DRIVERS: dict[str, DriverClass] = {
     "piper_pose": PiperPose,
     "cobot_magic": CobotMagic,
 }
+# Drivers whose message holds the gripper beside the joints.
+WITH_GRIPPER = tuple(name for name, driver in _DRIVERS.items() if driver.with_gripper)
 
 
 def driver_class(arm: Arm) -> DriverClass:

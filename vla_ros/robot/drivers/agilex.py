@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from vla_ros.robot.config import Arm
-from vla_ros.robot.drivers.driver import StartStep, checked, checked_gripper
+from vla_ros.robot.drivers.driver import Recovery, StartStep, checked, checked_gripper
 from vla_ros.types import FloatArray, Motion
 
 
@@ -33,6 +33,10 @@ class AgilexJoints:
     def start_steps(self) -> tuple[StartStep, ...]:
         """None."""
         return ()
+
+    def recovery(self) -> Recovery | None:
+        """None: AgileX's nodes serve nothing but enabling, which is a start's."""
+        return None
 
     def message(self, motion: Motion, tool_pose: FloatArray, gripper: float | None, stamp_ns: int) -> Any:
         """See Driver.message."""

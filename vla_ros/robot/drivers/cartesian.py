@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from vla_ros.action.rotations import matrix_to_quaternion
 from vla_ros.robot.config import Arm
-from vla_ros.robot.drivers.driver import StartStep, checked, checked_pose
+from vla_ros.robot.drivers.driver import Recovery, StartStep, checked, checked_pose
+from vla_ros.robot.drivers.ros2_control import ros2_control_recovery
 from vla_ros.types import FloatArray, Motion
 
 
@@ -22,6 +23,7 @@ class CartesianPose:
 
         assert arm.drivers.cartesian_pose is not None
         self.topic = arm.drivers.cartesian_pose.topic
+        self._recovery = arm.drivers.cartesian_pose.recovery
         self.message_type: type = PoseStamped
         self._frame = arm.drivers.cartesian_pose.frame
         self._joints = len(arm.joints)
@@ -29,6 +31,10 @@ class CartesianPose:
     def start_steps(self) -> tuple[StartStep, ...]:
         """None."""
         return ()
+
+    def recovery(self) -> Recovery | None:
+        """See `ros2_control_recovery`."""
+        return ros2_control_recovery(self._recovery)
 
     def message(self, motion: Motion, tool_pose: FloatArray, gripper: float | None, stamp_ns: int) -> Any:
         """See Driver.message."""

@@ -19,7 +19,8 @@ from vla_ros.types import FloatArray, Motion
 class Call:
     """A service that has to have been called before a driver's first command.
 
-    what: what it does, for people; wrong: what a response says is wrong, "" where it worked.
+    what: what it does, for people; wrong: what a response says is wrong, "" where it worked; then: steps that
+    the response makes necessary, to be taken next.
     """
 
     what: str
@@ -27,6 +28,7 @@ class Call:
     service_type: type
     request: Any
     wrong: Callable[[Any], str] = lambda response: ""
+    then: Callable[[Any], tuple[Call, ...]] = lambda response: ()
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,28 @@ class Send:
     message: Any
 
 
+@dataclass(frozen=True)
+class Goal:
+    """A goal of an action that has to succeed."""
+
+    what: str
+    action: str
+    action_type: type
+    goal: Any
+
+
 StartStep = Call | Send
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What has a driver obey again after a fault. Only ever done because an operator decided so.
+
+    warning: what the robot does meanwhile, which has to be confirmed; "" where nothing moves.
+    """
+
+    steps: tuple[Call | Goal, ...]
+    warning: str = ""
 
 
 class Driver(Protocol):
@@ -71,6 +94,10 @@ class Driver(Protocol):
 
     def start_steps(self) -> tuple[StartStep, ...]:
         """What the driver needs, in this order, before its first command."""
+        ...
+
+    def recovery(self) -> Recovery | None:
+        """What it needs after a fault, where the YAML says how; None where it does not, or nothing can."""
         ...
 
 

@@ -14,7 +14,15 @@ from vla_ros.errors import VlaRosError
 from vla_ros.robot.config import Arm
 from vla_ros.robot.config_drivers import Enable
 from vla_ros.robot.drivers.agilex import AgilexJoints
-from vla_ros.robot.drivers.driver import Call, Send, StartStep, checked, checked_gripper, checked_pose
+from vla_ros.robot.drivers.driver import (
+    Call,
+    Recovery,
+    Send,
+    StartStep,
+    checked,
+    checked_gripper,
+    checked_pose,
+)
 from vla_ros.types import FloatArray, Motion
 
 _PACKAGE = (
@@ -67,6 +75,10 @@ class PiperPose:
     def start_steps(self) -> tuple[StartStep, ...]:
         """Enabling, where the YAML says how."""
         return enable_steps(self._enable)
+
+    def recovery(self) -> Recovery | None:
+        """None: Piper_ros serves nothing but enabling, which is a start's."""
+        return None
 
     def message(self, motion: Motion, tool_pose: FloatArray, gripper: float | None, stamp_ns: int) -> Any:
         """See Driver.message."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from vla_ros.robot.config import Arm
-from vla_ros.robot.drivers.driver import StartStep, checked, doubles
+from vla_ros.robot.drivers.driver import Recovery, StartStep, checked, doubles
+from vla_ros.robot.drivers.ros2_control import ros2_control_recovery
 from vla_ros.types import FloatArray, Motion
 
 
@@ -21,12 +22,17 @@ class JointPosition:
 
         assert arm.drivers.joint_position is not None
         self.topic = arm.drivers.joint_position.topic
+        self._recovery = arm.drivers.joint_position.recovery
         self.message_type: type = Float64MultiArray
         self._joints = len(arm.joints)
 
     def start_steps(self) -> tuple[StartStep, ...]:
         """None."""
         return ()
+
+    def recovery(self) -> Recovery | None:
+        """See `ros2_control_recovery`."""
+        return ros2_control_recovery(self._recovery)
 
     def message(self, motion: Motion, tool_pose: FloatArray, gripper: float | None, stamp_ns: int) -> Any:
         """See Driver.message."""

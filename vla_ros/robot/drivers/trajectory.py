@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vla_ros.robot.config import Arm
-from vla_ros.robot.drivers.driver import StartStep, checked, doubles
+from vla_ros.robot.drivers.driver import Recovery, StartStep, checked, doubles
+from vla_ros.robot.drivers.ros2_control import ros2_control_recovery
 from vla_ros.robot.spline import coefficients, state
 from vla_ros.types import FloatArray, Motion
 
@@ -64,6 +65,7 @@ class JointTrajectory:
 
         assert arm.drivers.joint_trajectory is not None
         self.topic = arm.drivers.joint_trajectory.topic
+        self._recovery = arm.drivers.joint_trajectory.recovery
         self.message_type: type = Message
         self._point_type: Any = JointTrajectoryPoint
         self._joints = list(arm.joints)
@@ -76,6 +78,10 @@ class JointTrajectory:
     def start_steps(self) -> tuple[StartStep, ...]:
         """None."""
         return ()
+
+    def recovery(self) -> Recovery | None:
+        """See `ros2_control_recovery`."""
+        return ros2_control_recovery(self._recovery)
 
     def message(self, motion: Motion, tool_pose: FloatArray, gripper: float | None, stamp_ns: int) -> Any:
         """See Driver.message. None while the controller settles at the start of a stream."""
