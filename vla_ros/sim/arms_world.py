@@ -74,7 +74,6 @@ class ArmsWorld:
         joint = self.model.joint
         driven = [] if self.base is None else [joint(name) for name in BASE_JOINTS]
         self._base_q = np.array([each.qposadr[0] for each in driven], dtype=int)
-        self._base_v = np.array([each.dofadr[0] for each in driven], dtype=int)
         self._q, self._v, self._servos, self._fingers = {}, {}, {}, {}
         for name, arm in robot.arms.items():
             joints = [joint(f"{name}/{each}") for each in arm.joints]
@@ -143,7 +142,6 @@ class ArmsWorld:
         if self.base is not None:
             self.base.step(self.timestep)
             self.data.qpos[self._base_q] = self.base.pose
-            self.data.qvel[self._base_v] = 0.0
 
     def _gripper(self, name: str) -> Gripper:
         gripper = self._robot.arms[name].gripper

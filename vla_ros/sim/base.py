@@ -18,8 +18,6 @@ from vla_ros.types import FloatArray
 # speeds up and slows down, m/s^2 and rad/s^2.
 LAG_S = 0.1
 ACCELERATION = np.array([1.5, 3.0])
-# Below this, rad, the chord of an arc is the arc.
-_STRAIGHT = 1e-9
 
 
 class SimBase:
@@ -44,15 +42,13 @@ class SimBase:
         self._wanted = wanted
 
     def step(self, seconds: float) -> None:
-        """Advance: the velocity changes evenly meanwhile, and the way is an arc."""
+        """Advance by a small step, in which the velocity changes evenly."""
         most = ACCELERATION * seconds
         change = np.clip((self._wanted - self.velocity) * -math.expm1(-seconds / LAG_S), -most, most)
         forward, turning = (self.velocity + change / 2) * seconds
         self.velocity = self.velocity + change
         x, y, heading = self.pose
-        # The chord of an arc points halfway between the headings at its ends.
-        chord = forward if abs(turning) < _STRAIGHT else forward * math.sin(turning / 2) / (turning / 2)
         halfway = heading + turning / 2
         self.pose = np.array(
-            [x + chord * math.cos(halfway), y + chord * math.sin(halfway), heading + turning]
+            [x + forward * math.cos(halfway), y + forward * math.sin(halfway), heading + turning]
         )
