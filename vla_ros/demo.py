@@ -30,6 +30,7 @@ from vla_ros.evaluation.summary import EpisodeResult, NodeReports, summarise
 from vla_ros.robot.config import Robot
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import load_robot, read_urdf
+from vla_ros.robot.show import effective_yaml
 from vla_ros.ros_environment import require_ros
 from vla_ros.sim.task import EVALUATION_SEED_START, TIME_LIMIT, draw_scene
 
@@ -161,9 +162,9 @@ def _run_graph(
         stack.callback(graph.end)
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
-        node = rclpy.create_node("demo")
+        node = rclpy.create_node("demo_recorder")
         stack.callback(node.destroy_node)
-        recorder = EpisodeRecorder(node, recorded_topics(description))
+        recorder = EpisodeRecorder(node, recorded_topics(description), effective_yaml(description, robot))
         stack.callback(recorder.close)
         operator = Operator(node, graph.watch)
         stack.callback(operator.close)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rclpy
+import yaml
+from mcap.reader import make_reader
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 
 from tests.recording.messages import franka, image, joint_state, text
 from tests.support import wait_for
+from vla_ros.errors import VlaRosError
 from vla_ros.nodes.episode_recorder import EpisodeRecorder
 from vla_ros.nodes.topic_types import message_class
 from vla_ros.recording.episode import read_episode
@@ -21,6 +27,7 @@ from vla_ros.recording.topics import COMMAND, PROMPT, TASK, recorded_topics
 
 pytestmark = pytest.mark.graph
 
+ROBOT_YAML = "name: franka\n"
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -35,9 +42,29 @@ def node(ros_domain: int) -> Iterator[Node]:
 
 @pytest.fixture
 def recorder(node: Node) -> Iterator[EpisodeRecorder]:
-    recorder = EpisodeRecorder(node, recorded_topics(franka()))
+    recorder = EpisodeRecorder(node, recorded_topics(franka()), ROBOT_YAML)
     yield recorder
     recorder.close()
+
+
+def notes(file: Path) -> dict[str, str]:
+    with open(file, "rb") as stream:
+        (record,) = [each for each in make_reader(stream).iter_metadata() if each.name == "rosbag2"]
+    found: dict[str, str] = yaml.safe_load(record.metadata["serialized_metadata"])["custom_data"]
+    return found
+
+
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond: writing fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def publisher(node: Node, kind: str, topic: str, qos: QoSProfile | int = 10) -> Callable[[bytes], None]:
@@ -97,19 +124,61 @@ def test_what_was_latched_before_is_in_every_episode(
         assert [value for _, value in read_episode(tmp_path / name, franka()).texts[TASK]] == ["running"]
 
 
-def test_an_image_that_cannot_be_stored_spoils_the_episode_aloud(
+def test_an_image_that_cannot_be_stored_is_missing_aloud(
     node: Node, recorder: EpisodeRecorder, tmp_path: Path
 ) -> None:
     front = publisher(node, "sensor_msgs/msg/Image", franka().cameras["front"].topic)
+    commands = publisher(node, "sensor_msgs/msg/JointState", COMMAND)
     recorder.begin(tmp_path / "episode.mcap")
     front(image(1, np.zeros((4, 4, 1), np.uint8), "32FC1"))
     time.sleep(0.5)
-    with pytest.raises(ValueError, match="32FC1"):
+    commands(joint_state(time.time_ns(), ["arm/joint1"], [0.5]))
+    time.sleep(0.2)
+    with pytest.raises(VlaRosError, match=r"1 messages of /front.*32FC1"):
         recorder.finish({})
-    assert list(tmp_path.iterdir()) == []
+    assert "32FC1" in notes(tmp_path / "episode.mcap")["messages_not_stored"]
+    episode = read_episode(tmp_path / "episode.mcap", franka())
+    assert episode.command.column("arm/joint1").tolist() == [0.5] and not episode.images["front"]
     recorder.begin(tmp_path / "next.mcap")
     recorder.finish({})
-    assert (tmp_path / "next.mcap").exists()
+    assert not notes(tmp_path / "next.mcap")["messages_not_stored"]
+
+
+def test_a_full_disk_is_told_and_what_was_written_stays(
+    node: Node, recorder: EpisodeRecorder, tmp_path: Path
+) -> None:
+    commands = publisher(node, "sensor_msgs/msg/JointState", COMMAND)
+    recorder.begin(tmp_path / "episode.mcap")
+    commands(joint_state(time.time_ns(), ["arm/joint1"], [0.5]))
+    wait_for(lambda: (tmp_path / "episode.mcap.part").stat().st_size > 0, what="something to be written")
+    with file_size_limit((tmp_path / "episode.mcap.part").stat().st_size + 10_000):
+        for _ in range(2000):
+            commands(joint_state(time.time_ns(), ["arm/joint1"] * 50, np.random.default_rng(1).random(50)))
+            time.sleep(0.001)
+        wait_for(lambda: recorder.error is not None, what="the error")
+    with pytest.raises(OSError, match="File too large"):
+        recorder.finish({})
+    assert [file.name for file in tmp_path.iterdir()] == ["episode.mcap.part"]
+    recorder.begin(tmp_path / "next.mcap")
+    recorder.finish({})
+
+
+def test_what_was_published_and_did_not_arrive_is_counted(
+    node: Node, recorder: EpisodeRecorder, tmp_path: Path
+) -> None:
+    commands = publisher(node, "sensor_msgs/msg/JointState", COMMAND)
+    recorder.begin(tmp_path / "episode.mcap")
+    commands(joint_state(1, ["arm/joint1"], [0.0]))
+    time.sleep(0.2)
+    assert recorder.lost == 0
+    with recorder._lock:  # its thread stands still, and the queue holds 100
+        for k in range(160):
+            commands(joint_state(1, ["arm/joint1"], [k / 160]))
+        time.sleep(0.3)
+    wait_for(lambda: recorder.lost > 0, what="the loss to be seen")
+    assert 58 <= recorder.lost <= 62
+    recorder.finish({})
+    assert notes(tmp_path / "episode.mcap")["messages_lost"] == str(recorder.lost)
 
 
 def test_begin_and_finish_go_together(recorder: EpisodeRecorder, tmp_path: Path) -> None:

@@ -82,6 +82,19 @@ def test_the_metadata_record_is_a_whole_rosbag2_metadata(tmp_path: Path) -> None
         assert isinstance(yaml.safe_load(topic["topic_metadata"]["offered_qos_profiles"])[0]["history"], int)
 
 
+def test_attachments_are_kept_and_disturb_no_reader(tmp_path: Path) -> None:
+    path = tmp_path / "episode.mcap"
+    with EpisodeWriter(path, recorded_topics(franka()), {"robot.yaml": "name: franka\n"}) as writer:
+        writer.write(PROMPT, text("lift the red block"), T0, T0)
+        writer.close({})
+    with open(path, "rb") as file:
+        (attached,) = make_reader(file, validate_crcs=True).iter_attachments()
+    assert (attached.name, attached.media_type) == ("robot.yaml", "application/yaml")
+    assert attached.data == b"name: franka\n"
+    with Reader(path) as reader:
+        assert [connection.topic for connection, _, _ in reader.messages()] == [PROMPT]
+
+
 def test_an_episode_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "episode.mcap"
     with pytest.raises(RuntimeError), EpisodeWriter(path, recorded_topics(franka())):

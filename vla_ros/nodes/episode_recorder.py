@@ -6,6 +6,8 @@ import contextlib
 import os
 import threading
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
+from vla_ros.errors import Refused, VlaRosError
 from vla_ros.nodes.topic_types import message_class
 from vla_ros.nodes.transport import polled_subscription
 from vla_ros.recording.images import image_to_jpeg
@@ -21,7 +24,9 @@ from vla_ros.recording.mcap_file import EpisodeWriter, message_definition, types
 from vla_ros.recording.topics import RecordedTopic
 
 POLL_PERIOD_S = 0.01
+FLUSH_PERIOD_S = 1.0
 NICENESS = 10
+ROBOT_YAML = "robot.yaml"
 
 
 @dataclass
@@ -30,6 +35,7 @@ class _Stream:
     subscription: Any
     due_s: float = 0.0
     latched: tuple[bytes, int] | None = None
+    number: int | None = None
 
 
 class EpisodeRecorder:
@@ -38,11 +44,31 @@ class EpisodeRecorder:
     Nothing is decoded but images on their way to JPEG. The subscriptions are polled by the recorder's
     own thread, never executed by `node`'s executor, and images and fast states are asked for best
     effort with depth 1: a slow disk costs recorded samples, and no publisher ever waits for it.
-    `begin`, `finish` and `close` may be called from one other thread.
+    `begin`, `finish` and `drop` may be called from `watch` and from one other thread.
+
+    lost: messages of the present file that were published and did not get here, of topics of which all
+    are kept. error: what keeps the present file from being written; None while nothing does.
     """
 
-    def __init__(self, node: Node, topics: tuple[RecordedTopic, ...]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        topics: tuple[RecordedTopic, ...],
+        robot_yaml: str,
+        watch: Callable[[], None] | None = None,
+    ) -> None:
+        """robot_yaml: the robot as `vla robot show` prints it, stored in every file.
+
+        watch: called by the recorder's thread before each reading of the topics, about 100 times a second.
+        A file that it begins holds all that was received since the time it names, as long as that is less
+        than some periods ago.
+        """
+        self.lost = 0
+        self.error: OSError | None = None
+        self._node = node
         self._topics = topics
+        self._attachments = {ROBOT_YAML: robot_yaml}
+        self._watch = watch
         _warm_up(topics)
         self._streams = [
             _Stream(topic, polled_subscription(node, message_class(topic.type), topic.topic, _qos(topic)))
@@ -52,90 +78,146 @@ class EpisodeRecorder:
         self._lock = threading.Lock()
         self._writer: EpisodeWriter | None = None
         self._began_ns = 0
-        self._error: BaseException | None = None
+        # {topic: how many of its messages could not be stored, and why the first one could not}
+        self._unstored: dict[str, tuple[int, Refused]] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
-    def begin(self, path: Path) -> None:
-        """Start a file. What was latched before (prompt, robot description) becomes its first messages."""
+    def begin(self, path: Path, began_ns: int | None = None) -> None:
+        """Start a file. What was latched before (prompt, robot description) becomes its first messages.
+
+        began_ns: from when on messages belong to it, by when they were received (ns, system clock); now,
+        where it is not given. Raises OSError where the file cannot be made.
+        """
         with self._lock:
             if self._writer is not None:
                 raise RuntimeError(f"{self._writer.path} is still being recorded")
-            self._writer = EpisodeWriter(path, self._topics)
-            self._began_ns = now = time.time_ns()
+            self._writer = EpisodeWriter(path, self._topics, self._attachments)
+            self._began_ns = time.time_ns() if began_ns is None else began_ns
+            self.lost, self.error, self._unstored = 0, None, {}
             for stream in self._streams:
                 if stream.latched is not None:
                     cdr, sent_ns = stream.latched
-                    self._writer.write(stream.topic.stored_topic, cdr, now, sent_ns)
+                    self._writer.write(stream.topic.stored_topic, cdr, self._began_ns, sent_ns)
 
     def finish(self, notes: dict[str, str]) -> None:
-        """Complete the file.
+        """Complete the file, with `notes` and with what it lacks.
 
-        Raises whatever went wrong while recording (a full disk, an image without a JPEG form); the
-        file is then dropped.
+        Raises:
+            OSError: the file could not be written, now or before (a full disk): it stays `<name>.part`.
+            VlaRosError: messages that could not be stored are missing; the file is complete but for them.
         """
         with self._lock:
             writer, self._writer = self._writer, None
-            error, self._error = self._error, None
             if writer is None:
-                raise RuntimeError("no episode is being recorded") from error
-            if error is not None:
-                writer.abort()
-                raise error
-            writer.close(notes)
+                raise RuntimeError("no episode is being recorded")
+            try:
+                if self.error is not None:
+                    raise self.error
+                missing = "; ".join(
+                    f"{count} messages of {topic}: {refused}"
+                    for topic, (count, refused) in self._unstored.items()
+                )
+                writer.close({**notes, "messages_lost": str(self.lost), "messages_not_stored": missing})
+            except OSError:
+                writer.leave()
+                raise
+        if missing:
+            raise VlaRosError(f"{writer.path} is without {missing}")
 
     def drop(self) -> None:
         """Drop the episode in progress, if there is one."""
         with self._lock:
             writer, self._writer = self._writer, None
-            self._error = None
             if writer is not None:
                 writer.abort()
 
-    def close(self) -> None:
-        """End the thread; an episode in progress is dropped."""
+    def stop(self) -> None:
+        """End the thread; an episode in progress may then be finished. May be called twice."""
         self._closing.set()
         self._thread.join()
+
+    def close(self) -> None:
+        """End the thread and give up the topics; an episode in progress is dropped."""
+        self.stop()
         self.drop()
+        for stream in self._streams:
+            self._node.destroy_subscription(stream.subscription)
+        self._streams = []
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still reads; where it does not, it has logged why."""
+        return self._thread.is_alive()
 
     def _run(self) -> None:
         # Linux gives every thread its own niceness.
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        try:
+            self._poll_forever()
+        except Exception:
+            self._node.get_logger().fatal(f"recording ended: {traceback.format_exc()}")
+
+    def _poll_forever(self) -> None:
+        flushed_s = time.monotonic()
         while not self._closing.wait(POLL_PERIOD_S):
+            if self._watch is not None:
+                self._watch()
             now_s = time.monotonic()
             for stream in self._streams:
                 if now_s >= stream.due_s:
                     rate = stream.topic.max_rate_hz
                     stream.due_s = now_s + (1.0 / rate - POLL_PERIOD_S / 2 if rate else 0.0)
                     self._read(stream)
+            if now_s - flushed_s >= FLUSH_PERIOD_S:
+                flushed_s = now_s
+                self._flush()
 
     def _read(self, stream: _Stream) -> None:
         topic = stream.topic
-        for cdr, received_ns, sent_ns in _take_stamped(stream.subscription):
+        for cdr, received_ns, sent_ns, number in take_stamped(stream.subscription):
             with self._lock:
                 if topic.transient_local:
                     stream.latched = (cdr, sent_ns)
+                gap = number - stream.number - 1 if number and stream.number else 0
+                stream.number = number
                 # What still waited when the episode began belongs to the time before it.
-                if self._writer is None or self._error is not None or received_ns < self._began_ns:
+                if self._writer is None or self.error is not None or received_ns < self._began_ns:
                     continue
+                if topic.counted:
+                    # A publisher that was started again counts from 1.
+                    self.lost += max(gap, 0)
                 try:
                     stored = image_to_jpeg(cdr) if topic.jpeg else cdr
                     self._writer.write(topic.stored_topic, stored, received_ns, sent_ns)
-                except Exception as error:
-                    self._error = error
+                except Refused as refused:
+                    count, first = self._unstored.get(topic.topic, (0, refused))
+                    self._unstored[topic.topic] = (count + 1, first)
+                except OSError as error:
+                    self.error = error
+
+    def _flush(self) -> None:
+        with self._lock:
+            if self._writer is not None and self.error is None:
+                try:
+                    self._writer.flush()
+                except OSError as error:
+                    self.error = error
 
 
-def _take_stamped(subscription: Any) -> list[tuple[bytes, int, int]]:
-    """Waiting messages as (bytes, received, sent), times in ns of the system clock."""
+def take_stamped(subscription: Any) -> list[tuple[bytes, int, int, int | None]]:
+    """Waiting messages as (bytes, received, sent, the publisher's number of it where the RMW tells), times in
+    ns of the system clock."""
     taken = []
     with subscription.handle:
         while (item := subscription.handle.take_message(subscription.msg_type, True)) is not None:
             cdr, info = item
             # An RMW without timestamps says 0.
             received = info["received_timestamp"] or time.time_ns()
-            taken.append((cdr, received, info["source_timestamp"] or received))
+            number = info.get("publication_sequence_number")
+            taken.append((cdr, received, info["source_timestamp"] or received, number))
     return taken
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rosbags.rosbag2 import Reader
 
 from vla_ros.recording.mcap_file import typestore
-from vla_ros.recording.topics import ACTION_CHUNK, COMMAND, CONTROL_SOURCE, TASK
+from vla_ros.recording.topics import ACTION_CHUNK, COMMAND, CONTROL_SOURCE, TASK, on_graph
 from vla_ros.robot.config import Robot
 
 FloatArray = NDArray[np.float64]
@@ -61,19 +61,23 @@ class Episode:
 
 
 def read_episode(path: Path, robot: Robot) -> Episode:
-    """Read the file of an episode of `robot`. Topics that are absent or empty give empty signals."""
-    wanted = _joint_state_topics(robot)
-    camera_of = {
-        f"{camera.topic}/compressed" if camera.transport == "raw" else camera.topic: name
-        for name, camera in robot.cameras.items()
-    }
+    """Read the file of an episode of `robot`, whatever namespace its nodes were in. Topics that are absent or
+    empty give empty signals."""
     store = typestore()
-    samples: dict[str, list[tuple[int, Any]]] = {topic: [] for topic in (*wanted, COMMAND)}
-    images: dict[str, list[tuple[int, bytes]]] = {name: [] for name in robot.cameras}
-    texts: dict[str, list[tuple[int, str]]] = {CONTROL_SOURCE: [], TASK: []}
     chunks = []
     with Reader(path) as reader:
-        known = {*samples, *camera_of, *texts, ACTION_CHUNK}
+        in_file = [each.topic for each in reader.connections]
+        namespace = next((topic.removesuffix(COMMAND) for topic in in_file if topic.endswith(COMMAND)), "")
+        command = namespace + COMMAND
+        camera_of = {
+            on_graph(camera.topic, namespace) + ("/compressed" if camera.transport == "raw" else ""): name
+            for name, camera in robot.cameras.items()
+        }
+        states = {on_graph(topic, namespace) for topic in _joint_state_topics(robot)}
+        samples: dict[str, list[tuple[int, Any]]] = {topic: [] for topic in (*states, command)}
+        images: dict[str, list[tuple[int, bytes]]] = {name: [] for name in robot.cameras}
+        texts: dict[str, list[tuple[int, str]]] = {CONTROL_SOURCE: [], TASK: []}
+        known = {*samples, *camera_of, *(namespace + topic for topic in (*texts, ACTION_CHUNK))}
         connections = [each for each in reader.connections if each.topic in known]
         for connection, received_ns, cdr in reader.messages(connections):
             message: Any = store.deserialize_cdr(cdr, connection.msgtype)
@@ -82,21 +86,22 @@ def read_episode(path: Path, robot: Robot) -> Episode:
                 samples[topic].append((_stamp(message.header), message))
             elif topic in camera_of:
                 images[camera_of[topic]].append((_stamp(message.header), bytes(message.data)))
-            elif topic in texts:
-                texts[topic].append((received_ns, message.data))
-            else:
+            elif topic == namespace + ACTION_CHUNK:
                 chunks.append(_chunk(message, received_ns))
+            else:
+                texts[topic.removeprefix(namespace)].append((received_ns, message.data))
     return Episode(
         images=images,
         joints={
-            name: _signal(samples[arm.states.topic], tuple(arm.joints)) for name, arm in robot.arms.items()
+            name: _signal(samples[on_graph(arm.states.topic, namespace)], tuple(arm.joints))
+            for name, arm in robot.arms.items()
         },
         gripper={
-            name: _signal(samples[arm.gripper.states.topic], tuple(arm.gripper.joints))
+            name: _signal(samples[on_graph(arm.gripper.states.topic, namespace)], tuple(arm.gripper.joints))
             for name, arm in robot.arms.items()
             if arm.gripper is not None
         },
-        command=_signal(samples[COMMAND], None),
+        command=_signal(samples[command], None),
         chunks=chunks,
         texts=texts,
     )

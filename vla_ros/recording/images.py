@@ -7,46 +7,34 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vla_ros.errors import Refused
+from vla_ros.observation.decode import decode_image
 from vla_ros.recording.mcap_file import typestore
 
 JPEG_QUALITY = 85
-# encoding: channels, and what makes it OpenCV's order.
-_TO_OPENCV: dict[str, tuple[int, int | None]] = {
-    "rgb8": (3, cv2.COLOR_RGB2BGR),
-    "bgr8": (3, None),
-    "mono8": (1, None),
-}
 
 
 def image_to_jpeg(cdr: bytes, quality: int = JPEG_QUALITY) -> bytes:
     """A serialised sensor_msgs/msg/Image as a serialised sensor_msgs/msg/CompressedImage.
 
-    Stamp and frame are kept. Row padding (`step` wider than a row) is honoured.
+    Stamp and frame are kept, and the picture is the camera's whole: neither turned nor cropped. Encodings
+    are those that policies can be shown (`vla_ros.observation.encodings`); 16 bits become 8.
 
-    Raises:
-        ValueError: an encoding without a JPEG form, or fewer bytes than height x step.
+    Raises Refused as `decode_image` does, and "jpeg" where OpenCV cannot encode the picture.
     """
-    store = typestore()
-    image: Any = store.deserialize_cdr(cdr, "sensor_msgs/msg/Image")
-    if image.encoding not in _TO_OPENCV:
-        raise ValueError(
-            f"image encoding '{image.encoding}' has no JPEG form; known: {', '.join(_TO_OPENCV)}"
-        )
-    channels, conversion = _TO_OPENCV[image.encoding]
-    if image.data.size < image.height * image.step or image.step < image.width * channels:
-        raise ValueError(
-            f"image of {image.width}x{image.height} {image.encoding} with step {image.step} "
-            f"has {image.data.size} bytes"
-        )
-    rows = np.asarray(image.data)[: image.height * image.step].reshape(image.height, image.step)
-    pixels = rows[:, : image.width * channels].reshape(image.height, image.width, channels)
-    if conversion is not None:
-        pixels = cv2.cvtColor(pixels, conversion)
+    frame = decode_image(cdr)
+    if frame.encoding in ("bgr8", "mono8"):
+        pixels = np.ascontiguousarray(frame.sent)
+    else:
+        pixels = cv2.cvtColor(np.ascontiguousarray(frame.rgb()), cv2.COLOR_RGB2BGR)
     done, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
-        raise ValueError(f"OpenCV could not encode a {image.width}x{image.height} {image.encoding} image")
-    original = "mono8" if channels == 1 else "bgr8"
+        raise Refused("jpeg", f"OpenCV could not encode a {frame.size} {frame.encoding} image")
+    store = typestore()
+    # A memoryview: a slice of bytes would copy the picture.
+    image: Any = store.deserialize_cdr(memoryview(cdr), "sensor_msgs/msg/Image")
+    original = "mono8" if frame.encoding == "mono8" else "bgr8"
     message = store.types["sensor_msgs/msg/CompressedImage"](
-        header=image.header, format=f"{image.encoding}; jpeg compressed {original}", data=jpeg.ravel()
+        header=image.header, format=f"{frame.encoding}; jpeg compressed {original}", data=jpeg.ravel()
     )
     return bytes(store.serialize_cdr(message, "sensor_msgs/msg/CompressedImage"))

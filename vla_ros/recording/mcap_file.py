@@ -7,6 +7,8 @@ that was recorded in each channel's metadata, and the bag's metadata as a metada
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +25,8 @@ INTERFACES = Path(vla_ros.interfaces.__file__).parent
 
 # rosbag2's metadata of this version writes QoS policies as numbers, which Humble and Jazzy both read.
 METADATA_VERSION = 8
+# What a process that is killed may lose at most; and how finely a reader can seek.
+CHUNK_BYTES = 1 << 20
 INFINITE = {"sec": 9223372036, "nsec": 854775807}
 
 
@@ -48,15 +52,19 @@ class EpisodeWriter:
     """Writes one episode. Not thread-safe: one thread writes.
 
     The file gets its name only when it is complete: until :meth:`close` it is `<name>.part`, so a
-    reader never meets half an episode.
+    reader never meets half an episode. What was flushed to that can be read, or recovered (`mcap recover`),
+    after this process was killed.
     """
 
-    def __init__(self, path: Path, topics: tuple[RecordedTopic, ...]) -> None:
+    def __init__(
+        self, path: Path, topics: tuple[RecordedTopic, ...], attachments: Mapping[str, str] | None = None
+    ) -> None:
+        """attachments: {name: text} of YAML files that are stored with the messages."""
         self.path = path
         self._part = path.with_name(path.name + ".part")
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self._part, "wb")  # noqa: SIM115 - closed by close() or abort()
-        self._writer = Writer(self._file, chunk_size=4 << 20, compression=CompressionType.ZSTD)
+        self._writer = Writer(self._file, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD)
         self._writer.start(profile="ros2", library="vla_ros")
         self._topics = {topic.stored_topic: topic for topic in topics}
         self._channels: dict[str, int] = {}
@@ -64,6 +72,8 @@ class EpisodeWriter:
         self._counts: dict[str, int] = {topic.stored_topic: 0 for topic in topics}
         self._first_ns: int | None = None
         self._last_ns = 0
+        for name, text in (attachments or {}).items():
+            self._writer.add_attachment(0, 0, name, "application/yaml", text.encode())
         for topic in topics:
             self._add_channel(topic)
 
@@ -112,6 +122,16 @@ class EpisodeWriter:
         self._writer.finish()
         self._file.close()
         self._part.replace(self.path)
+
+    def flush(self) -> None:
+        """Hand what is whole to the operating system."""
+        self._file.flush()
+
+    def leave(self) -> None:
+        """Give up and leave `<name>.part` as it is, for what can be read of it."""
+        # What the disk did not take is not tried again.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def abort(self) -> None:
         """Drop the episode and its file."""
