@@ -106,6 +106,7 @@ setup(
             "control_node = vla_ros.nodes.control_node:main",
             "sim_node = vla_ros.nodes.sim_node:main",
             "camera_node = vla_ros.nodes.camera_node:main",
+            "record_node = vla_ros.nodes.record_node:main",
         ]
     },
 )

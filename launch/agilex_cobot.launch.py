@@ -1,4 +1,4 @@
-"""ros2 launch vla_ros agilex_cobot.launch.py policy:=BUNDLE [sim:=true] [prompt:="..."] [namespace:=/left]
+"""ros2 launch vla_ros agilex_cobot.launch.py policy:=BUNDLE [sim:=true] [prompt:="..."] [record:=true]
 
 AgileX Cobot Magic: two Pipers, three cameras (robot_configs/agilex_cobot.yaml).
 

@@ -1,4 +1,4 @@
-"""ros2 launch vla_ros agilex_piper.launch.py policy:=BUNDLE [sim:=true] [prompt:="..."] [namespace:=/left]
+"""ros2 launch vla_ros agilex_piper.launch.py policy:=BUNDLE [sim:=true] [prompt:="..."] [record:=true]
 
 AgileX Piper (robot_configs/agilex_piper.yaml).
 

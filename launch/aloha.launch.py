@@ -1,4 +1,4 @@
-"""ros2 launch vla_ros aloha.launch.py policy:=BUNDLE [sim:=true] [prompt:="..."] [namespace:=/left]
+"""ros2 launch vla_ros aloha.launch.py policy:=BUNDLE [sim:=true] [prompt:="..."] [record:=true]
 
 ALOHA: two ViperX 300 S followers, four cameras (robot_configs/aloha.yaml).
 

@@ -1,4 +1,4 @@
-"""ros2 launch vla_ros franka.launch.py policy:=franka_pick [sim:=true] [prompt:="..."] [namespace:=/left]
+"""ros2 launch vla_ros franka.launch.py policy:=franka_pick [sim:=true] [prompt:="..."] [record:=true]
 
 Franka FR3 with the Franka Hand (robot_configs/franka.yaml).
 

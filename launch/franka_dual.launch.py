@@ -1,4 +1,4 @@
-"""ros2 launch vla_ros franka_dual.launch.py policy:=BUNDLE [sim:=true] [prompt:="..."] [namespace:=/left]
+"""ros2 launch vla_ros franka_dual.launch.py policy:=BUNDLE [sim:=true] [prompt:="..."] [record:=true]
 
 Two Franka FR3 side by side (robot_configs/franka_dual.yaml).
 

@@ -1,4 +1,4 @@
-"""ros2 launch vla_ros kinova_gen3.launch.py policy:=BUNDLE [sim:=true] [prompt:="..."] [namespace:=/left]
+"""ros2 launch vla_ros kinova_gen3.launch.py policy:=BUNDLE [sim:=true] [prompt:="..."] [record:=true]
 
 Kinova Gen3 with a Robotiq 2F-85 (robot_configs/kinova_gen3.yaml).
 

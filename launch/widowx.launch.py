@@ -1,4 +1,4 @@
-"""ros2 launch vla_ros widowx.launch.py policy:=BUNDLE [sim:=true] [prompt:="..."] [namespace:=/left]
+"""ros2 launch vla_ros widowx.launch.py policy:=BUNDLE [sim:=true] [prompt:="..."] [record:=true]
 
 WidowX 250 S, as in BridgeData V2 (robot_configs/widowx.yaml).
 

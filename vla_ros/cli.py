@@ -68,6 +68,12 @@ def up(
     sim: bool = typer.Option(False, "--sim", help="Add the simulated robot in place of the real driver."),
     prompt: str | None = typer.Option(None, "--prompt", help="The instruction to begin with."),
     mode: str | None = MODE,
+    record: Path | None = typer.Option(
+        None,
+        "--record",
+        metavar="DIR",
+        help="Record each run, start to stop, as a file in DIR.",
+    ),
 ) -> None:
     """Start the graph of ROS 2 nodes and keep it until Ctrl-C, or until one of them ends.
 
@@ -75,10 +81,13 @@ def up(
     ROS arguments for every node may follow, such as `-r __ns:=/left` or `-p use_sim_time:=true`.
 
         vla up --robot franka --policy franka_pick --sim --prompt "pick up the red block"
+
+    With `--record recordings` each run becomes an MCAP file there, for Foxglove, PlotJuggler or `ros2 bag`.
     """
     from vla_ros import processes, resources
     from vla_ros.policy import contract
     from vla_ros.policy.bundle import load_bundle
+    from vla_ros.recording.folder import prepare
     from vla_ros.robot.load import load_robot
     from vla_ros.ros_environment import require_ros
 
@@ -90,7 +99,8 @@ def up(
     if policy is not None:
         bundle = str(resources.policy_bundle(policy))
         contract.require(load_bundle(bundle), description)
-    table = processes.table(str(robot_path), bundle, sim, tuple(context.args), prompt, mode)
+    folder = None if record is None else str(prepare(record))
+    table = processes.table(str(robot_path), bundle, sim, tuple(context.args), prompt, mode, folder)
     console = Console(highlight=False, soft_wrap=True)
     width = max(len(process.name) for process in table)
     colours = {process.name: COLOURS[i % len(COLOURS)] for i, process in enumerate(table)}

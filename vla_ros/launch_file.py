@@ -7,18 +7,22 @@ control_node holds the arm.
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 
 from vla_ros.processes import table
+from vla_ros.recording.folder import prepare
 from vla_ros.resources import policy_bundle, robot_config
 
 # {argument: (default, what it is)}; the robot and the policy are the file's own.
 ARGUMENTS = {
     "sim": ("false", "true: the simulated robot in place of the real driver."),
     "prompt": ("", "The instruction to begin with."),
+    "record": ("false", "true: record each run, from its start to the stop, as one MCAP file."),
+    "record_folder": ("recordings", "Where recordings go; a relative folder is below the one you are in."),
     "mode": ("ensemble", "How chunks follow one another: sync, newest, crossfade, ensemble or rtc."),
     "namespace": ("", "Namespace of the nodes, such as /left."),
     "use_sim_time": ("false", "true: time comes from /clock."),
@@ -57,6 +61,7 @@ def _start(context: LaunchContext, names: tuple[str, ...]) -> list[ExecuteProces
         extra,
         value["prompt"] or None,
         value["mode"],
+        str(prepare(Path(value["record_folder"]))) if value["record"].lower() in TRUE else None,
     )
     return [
         ExecuteProcess(

@@ -38,13 +38,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Process:
     """One process of the graph: what to run and what to add to its environment.
 
-    restart: start it again when it dies, instead of ending the others with it.
+    restart: start it again when it dies, instead of ending the others with it. needed: whether the others end
+    where it dies so soon after it was started that it refuses to; without it the next try comes later.
     """
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     restart: bool = False
+    needed: bool = True
 
 
 def _node(
@@ -68,6 +70,7 @@ def table(
     extra: Sequence[str] = (),
     prompt: str | None = None,
     mode: str | None = None,
+    record: str | None = None,
 ) -> list[Process]:
     """The processes that together run `policy` on `robot`.
 
@@ -75,6 +78,7 @@ def table(
     sim: add the MuJoCo twin in place of the robot's own driver and cameras.
     extra: ROS arguments for every node, such as `-r __ns:=/left` or `-p use_sim_time:=true`.
     mode: how chunks follow one another, for both ends of them; the nodes' default without it.
+    record: the folder that recordings go to, one from each start to the stop; without it nothing is recorded.
     """
     modes = {} if mode is None else {"mode": mode}
     processes = [_node("sim_node", {"robot": robot}, extra)] if sim else _cameras(robot, extra)
@@ -85,6 +89,10 @@ def table(
             parameters["prompt"] = prompt
         # Without it control_node holds the arm, and it comes back stopped: the operator starts it again.
         processes.append(replace(_node("policy_node", parameters, extra), restart=True))
+    if record is not None:
+        recorder = _node("record_node", {"robot": robot, "folder": record}, extra)
+        # A robot that moves is not stopped because nobody writes down what it does.
+        processes.append(replace(recorder, restart=True, needed=False))
     return processes
 
 
@@ -221,6 +229,8 @@ class Supervisor:
                     continue
                 ended = f"{process.name} ended {describe_exit(code)}"
                 ran_s = time.monotonic() - self._started[process.name]
+                if ran_s < REFUSED_WITHIN_S and process.restart and not process.needed:
+                    continue
                 if not process.restart or ran_s < REFUSED_WITHIN_S:
                     return ended
                 signal_group(self.children[process.name], signal.SIGKILL)

@@ -1,5 +1,5 @@
-"""What control_node tells about its commands: `vla/command`, `vla/intervention`, `vla/control_source`, and
-what the supervisor noticed, in the log and the diagnostics."""
+"""What control_node tells about its commands: `vla/command`, `vla/intervention`, `vla/control_source`,
+`vla/control_status`, and what the supervisor noticed, in the log and the diagnostics."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class CommandReport:
     """See the module. For the commanding thread.
 
     vla/command: per channel what was sent, and under `<channel>/wanted` what was wanted before safety.
+    vla/control_status: the mode (`vla_ros.safety.modes`), or `<mode>: <what brought it there>`, published
+    when the mode changes: unlike the source, it tells a robot that was stopped from one that waits.
     vla/intervention: `<arm>/<word>` for each limit that changes the commands now, in order, separated by
     commas; published when that changes, empty when nothing is changed any more.
     """
@@ -46,11 +48,13 @@ class CommandReport:
         self._intervention = node.create_publisher(String, "vla/intervention", LATCHED)
         self._source = node.create_publisher(String, "vla/control_source", LATCHED)
         self._last_words: tuple[str, ...] = ()
+        self._status = node.create_publisher(String, "vla/control_status", LATCHED)
         self._last_source = ""
+        self._last_mode = ""
 
     def destroy(self) -> None:
         """Release the topics."""
-        for publisher in (self._command, self._intervention, self._source):
+        for publisher in (self._command, self._intervention, self._source, self._status):
             self._node.destroy_publisher(publisher)
 
     def commands(self, commands: Mapping[str, Command]) -> None:
@@ -89,6 +93,10 @@ class CommandReport:
         if supervisor.source != self._last_source:
             self._last_source = supervisor.source
             self._source.publish(String(data=self._last_source))
+        if supervisor.mode != self._last_mode:
+            self._last_mode = supervisor.mode
+            reason = supervisor.estop_reason or supervisor.hold_reason
+            self._status.publish(String(data=f"{self._last_mode}: {reason}" if reason else self._last_mode))
 
     def refused_chunk(self, refused: Refused) -> None:
         """Tell of a chunk that was not taken. From any thread."""

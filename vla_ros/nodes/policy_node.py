@@ -35,7 +35,7 @@ from vla_ros.nodes.transport import check_dds
 from vla_ros.nodes.two_hands import TwoHands
 from vla_ros.observation.history import Window
 from vla_ros.observation.proprioception import with_predicted_state
-from vla_ros.policy.bundle import load_bundle
+from vla_ros.policy.bundle import MANIFEST, load_bundle, sha256_of
 from vla_ros.policy.contract import require
 from vla_ros.policy.onnx_backend import OnnxPolicy
 from vla_ros.policy.onnx_session import PROVIDERS, Provider
@@ -145,6 +145,7 @@ class PolicyNode(ManagedNode):
         self._inputs = PolicyInputs(self, self._robot, looked_at, optional, history)
         self._report = PolicyReport(self, self._refresh)
         self._report.diagnostics.value("policy", self._bundle.manifest.name)
+        self._report.diagnostics.value("policy_sha256", sha256_of(self._bundle.path(MANIFEST)))
         self._report.diagnostics.value("providers", ", ".join(self._policy.providers))
         self._report.status("inactive")
         dds = check_dds("received")
