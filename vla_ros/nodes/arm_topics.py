@@ -14,6 +14,7 @@ from sensor_msgs.msg import JointState
 from vla_ros.errors import Refused
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
 from vla_ros.nodes.gripper_client import GripperClient
+from vla_ros.nodes.listeners import unheard
 from vla_ros.nodes.output import HandedLog
 from vla_ros.nodes.qos import state_qos
 from vla_ros.nodes.start_steps import take_steps
@@ -135,11 +136,11 @@ class ArmTopics:
             self._goals.want(wanted)
 
     def unheard(self) -> list[str]:
-        """Command topics that nobody subscribes to (a recorder counts as well)."""
-        heard = [int(self._publisher.get_subscription_count()) > 0]
+        """A text for each command topic that no driver takes."""
+        texts = [unheard(self._node, self._publisher)]
         if self._streamed is not None:
-            heard.append(not self._streamed.unheard())
-        return [topic for topic, by in zip(self.command_topics, heard, strict=False) if not by]
+            texts.append(self._streamed.unheard())
+        return [text for text in texts if text]
 
     def unknown_gripper(self) -> str:
         """Why a gripper that is sent a stream of widths cannot begin, for people; "" where it can."""

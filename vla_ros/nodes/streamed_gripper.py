@@ -10,6 +10,7 @@ from sensor_msgs.msg import JointState
 
 from vla_ros.errors import Refused
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
+from vla_ros.nodes.listeners import unheard
 from vla_ros.nodes.output import HandedLog
 from vla_ros.nodes.qos import state_qos
 from vla_ros.nodes.transport import polled_subscription, take_latest
@@ -72,9 +73,9 @@ class StreamedGripper:
         if message is not None:
             self._publisher.publish(message)
 
-    def unheard(self) -> bool:
-        """Whether nobody subscribes to its own topic."""
-        return self._publisher is not None and not self._publisher.get_subscription_count()
+    def unheard(self) -> str:
+        """Why no driver takes what is sent on its own topic; "" where one does, or it has none."""
+        return unheard(self._node, self._publisher) if self._publisher is not None else ""
 
     def forget(self) -> None:
         """Send the next width whatever was sent before."""

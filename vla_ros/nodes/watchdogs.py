@@ -34,8 +34,8 @@ class Watchdogs:
     """See the module.
 
     policy_gone: a text for each time that the last publisher of `vla/policy_status` was lost; to be popped by
-    the commanding thread. no_driver: which arms' command topics nobody subscribes to now, for people; ""
-    while each has a subscriber.
+    the commanding thread. no_driver: which arms' command topics no driver takes now, for people; "" while
+    each has one.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Watchdogs:
             unheard = arm.unheard()
             if unheard:
                 arm.driver_gone()
-            missing += [f"{name}: nobody subscribes to {topic}" for topic in unheard]
+            missing += [f"{name}: {text}" for text in unheard]
         self.no_driver = "; ".join(missing)
 
     def _on_liveliness(self, change: QoSLivelinessChangedInfo) -> None:
