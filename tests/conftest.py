@@ -16,8 +16,10 @@ with contextlib.suppress(RosEnvironmentError):  # the core's tests need no ROS
     from vla_ros.nodes.transport import configure_dds
 
     # Once for the process, as Fast DDS reads it once. With its defaults a participant in a test announces
-    # itself every 3 s only, and a node that just missed it takes as long to see it.
-    configure_dds("received")
+    # itself every 3 s only, and a node that just missed it takes as long to see it. As one that sends images,
+    # which tests do in a camera's place: a receiver's memory has room for one raw image at a time, and on a
+    # busy machine two of three are lost.
+    configure_dds("sent")
 
 # A loaded machine is slow now and then; that is no property of what is under test.
 settings.register_profile("untimed", deadline=None)

@@ -29,7 +29,6 @@ from trajectory_msgs.msg import JointTrajectory
 from tests.observation.messages import compressed, image, joint_state
 from tests.support import ask, wait_for
 from vla_ros.nodes.qos import STATUS_QOS, STATUS_TOPIC, SubscriptionEventCallbacks
-from vla_ros.nodes.transport import configure_dds
 from vla_ros.robot.config import Robot
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -118,7 +117,6 @@ class PolicyGraph:
     """
 
     def __init__(self, robot: Robot, prefix: str = "", clock_ns: Callable[[], int] = time.time_ns) -> None:
-        configure_dds("sent")
         self.context = rclpy.Context()
         rclpy.init(args=[], context=self.context)
         self.node = rclpy.create_node("driver", context=self.context, namespace=prefix)
