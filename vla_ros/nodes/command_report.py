@@ -14,9 +14,9 @@ from vla_ros.errors import Refused
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
 from vla_ros.nodes.output import HandedLog
 from vla_ros.nodes.qos import LATCHED
-from vla_ros.robot.channels import WANTED, gripper_channel, joint_channels
+from vla_ros.robot.channels import BASE_CHANNELS, WANTED, gripper_channel, joint_channels
 from vla_ros.safety.supervisor import Supervisor
-from vla_ros.types import Command
+from vla_ros.types import BaseCommand, Command
 
 NS = 1_000_000_000
 # How an event of the supervisor is logged: severity, words, and whether at most once a second.
@@ -35,8 +35,8 @@ class CommandReport:
     vla/command: per channel what was sent, and under `<channel>/wanted` what was wanted before safety.
     vla/control_status: the mode (`vla_ros.safety.modes`), or `<mode>: <what brought it there>`, published
     when the mode changes: unlike the source, it tells a robot that was stopped from one that waits.
-    vla/intervention: `<arm>/<word>` for each limit that changes the commands now, in order, separated by
-    commas; published when that changes, empty when nothing is changed any more.
+    vla/intervention: `<arm>/<word>` or `base/<word>` for each limit that changes the commands now, in order,
+    separated by commas; published when that changes, empty when nothing is changed any more.
     """
 
     def __init__(self, node: Node, diagnostics: DiagnosticsPublisher, log: HandedLog) -> None:
@@ -57,15 +57,18 @@ class CommandReport:
         for publisher in (self._command, self._intervention, self._source, self._status):
             self._node.destroy_publisher(publisher)
 
-    def commands(self, commands: Mapping[str, Command]) -> None:
-        """Tell one tick's commands, {arm: command}; none where nothing was sent."""
+    def commands(self, commands: Mapping[str, Command], drive: BaseCommand | None = None) -> None:
+        """Tell one tick's commands, {arm: command} and the base's; none where nothing was sent."""
         words = []
-        for name, command in commands.items():
-            for word in command.interventions:
+        changed = [(name, command.interventions) for name, command in commands.items()]
+        if drive is not None:
+            changed.append(("base", drive.interventions))
+        for name, interventions in changed:
+            for word in interventions:
                 words.append(f"{name}/{word}")
                 self._diagnostics.count(f"interventions.{word}")
         if commands:
-            self._command.publish(message(commands))
+            self._command.publish(message(commands, drive))
         told = tuple(sorted(words))
         if told != self._last_words:
             self._last_words = told
@@ -104,8 +107,8 @@ class CommandReport:
         self._log.say("warning", f"chunk refused ({refused.reason}): {refused}", once_per_s=refused.reason)
 
 
-def message(commands: Mapping[str, Command]) -> JointState:
-    """`vla/command` for {arm: command}, stamped with the commands' stamp."""
+def message(commands: Mapping[str, Command], drive: BaseCommand | None = None) -> JointState:
+    """`vla/command` for {arm: command} and the base's, stamped with the commands' stamp."""
     names: list[str] = []
     sent: list[float] = []
     wanted: list[float] = []
@@ -119,6 +122,10 @@ def message(commands: Mapping[str, Command]) -> JointState:
             names.append(gripper_channel(name))
             sent.append(command.gripper)
             wanted.append(command.gripper_wanted)
+    if drive is not None:
+        names += BASE_CHANNELS
+        sent += drive.sent.tolist()
+        wanted += drive.wanted.tolist()
     result = JointState(name=names + [name + WANTED for name in names], position=np.array(sent + wanted))
     result.header.stamp.sec, result.header.stamp.nanosec = divmod(stamp_ns, NS)
     return result

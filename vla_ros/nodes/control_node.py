@@ -28,6 +28,7 @@ from vla_ros.action.interpolate import INTERPOLATIONS
 from vla_ros.action.schedule import MODES, Scheduler, make_scheduler
 from vla_ros.errors import Refused, VlaRosError
 from vla_ros.nodes.arm_topics import ArmTopics
+from vla_ros.nodes.base_topics import BaseTopics
 from vla_ros.nodes.command_report import CommandReport
 from vla_ros.nodes.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher
 from vla_ros.nodes.estop import EmergencyStop
@@ -52,9 +53,10 @@ from vla_ros.nodes.start_checks import REST_S, make_ready, rivals
 from vla_ros.nodes.transport import polled_subscription, take_latest, timed_subscription
 from vla_ros.nodes.watchdogs import Watchdogs
 from vla_ros.resources import robot_config
-from vla_ros.robot.config import Arm, Gripper, Robot
+from vla_ros.robot.config import Robot
 from vla_ros.robot.drivers import driver_for
 from vla_ros.robot.load import check_description, load_robot, read_urdf
+from vla_ros.robot.topics import command_topics
 from vla_ros.safety.intake import gripper_ranges
 from vla_ros.safety.modes import ESTOP, STOPPING
 from vla_ros.safety.supervisor import Supervisor
@@ -81,6 +83,8 @@ class ControlNode(ManagedNode):
         self._requests = Requests()
         self._chunks: collections.deque[ActionChunk] = collections.deque()
         self._arms: dict[str, ArmTopics] = {}
+        self._base: BaseTopics | None = None
+        self._parts: dict[str, ArmTopics | BaseTopics] = {}  # all of these
         self._diagnostics: DiagnosticsPublisher | None = None
         self._release: list[Callable[[], object]] = []
         self._log = HandedLog(self.get_logger())
@@ -100,10 +104,8 @@ class ControlNode(ManagedNode):
             if arm.robot_description is not None
         }
         drivers = {name: driver_for(arm) for name, arm in robot.arms.items()}
-        topics = [driver.topic for driver in drivers.values()]
-        topics += [gripper.interbotix.topic for gripper in _grippers(robot.arms) if gripper.interbotix]
-        command_topics = [self.resolve_topic_name(topic) for topic in topics]
-        self._rivals = partial(rivals, self, command_topics)
+        commanded = [self.resolve_topic_name(topic) for topic in command_topics(robot)]
+        self._rivals = partial(rivals, self, commanded)
         wait_until_alone(self, self._rivals, SETTLE_S, PATIENCE_S)
         self._diagnostics = DiagnosticsPublisher(self, self._refresh)
         for name, arm in robot.arms.items():
@@ -114,8 +116,12 @@ class ControlNode(ManagedNode):
             else:
                 check_description(robot, name, xml)
                 self.get_logger().info(f"{name}: kinematics from {arm.robot_description}")
-            self._arms[name] = ArmTopics(self, name, arm, drivers[name], xml, self._diagnostics, self._log)
-            self._release.append(self._arms[name].destroy)
+            topics = ArmTopics(self, name, arm, drivers[name], xml, self._diagnostics, self._log)
+            self._arms[name] = self._parts[name] = topics
+            self._release.append(topics.destroy)
+        if robot.base is not None:
+            self._base = self._parts["base"] = BaseTopics(self, robot.base, self._diagnostics, self._log)
+            self._release.append(self._base.destroy)
         for subscription in descriptions.values():
             self.destroy_subscription(subscription)
         kinematics = {name: arm_topics.kinematics for name, arm_topics in self._arms.items()}
@@ -124,7 +130,7 @@ class ControlNode(ManagedNode):
             # Only a reset releases it, and configuring anew is none.
             self._estop.press(self._estopped)
         self._report = CommandReport(self, self._diagnostics, self._log)
-        self._watchdogs = Watchdogs(self, self._arms, self._period_ns, self._log, self._diagnostics)
+        self._watchdogs = Watchdogs(self, self._parts, self._period_ns, self._log, self._diagnostics)
         chunks = timed_subscription(self, JointTrajectory, "vla/action_chunk", 10, self._on_chunk)
         self._release += [
             self._report.destroy,
@@ -161,7 +167,7 @@ class ControlNode(ManagedNode):
         """Release topics, services and the gripper."""
         while self._release:
             self._release.pop()()
-        self._arms = {}
+        self._arms, self._base, self._parts = {}, None, {}
         if self._diagnostics is not None:
             self._diagnostics.destroy()
             self._diagnostics = None
@@ -206,7 +212,7 @@ class ControlNode(ManagedNode):
             others = self._rivals()
             if others:
                 raise VlaRosError(f"cannot {what}: {'; '.join(others)}. Stop it first")
-            make_ready(what, self._arms.values(), self._watchdogs, self._supervisor, self._requests)
+            make_ready(what, self._parts.values(), self._watchdogs, self._supervisor, self._requests)
         answer = self._requests.ask(what)
         if what in ("stop", "reset"):
             # Answer when the robot rests, so that whoever asked may rearrange the scene.
@@ -299,8 +305,8 @@ class ControlNode(ManagedNode):
         if pressed is not None and supervisor.mode != ESTOP:
             supervisor.request("estop", now_ns, pressed)
             self._log.say("error", f"emergency stop: {pressed}")
-        for arm in self._arms.values():
-            arm.read(now_ns)
+        for part in self._parts.values():
+            part.read(now_ns)
         for what, answer in self._requests.answer(supervisor, now_ns):
             self._log.say("info", f"{what}: {answer}")
             if what in ("start", "reset"):
@@ -314,20 +320,23 @@ class ControlNode(ManagedNode):
         while self._watchdogs.policy_gone:
             supervisor.lose("policy_gone", self._watchdogs.policy_gone.popleft(), now_ns)
         if self._watchdogs.no_driver:
-            again = not all(arm.ready for arm in self._arms.values())
+            again = not all(part.ready for part in self._parts.values())
             text = self._watchdogs.no_driver + ("; start again when it is back" if again else "")
             supervisor.lose("driver_gone", text, now_ns, for_good=again)
         measured = {name: arm.measured for name, arm in self._arms.items() if arm.measured is not None}
-        commands = supervisor.tick(now_ns, measured, steady_ns)
+        odometry = None if self._base is None else self._base.measured
+        commands = supervisor.tick(now_ns, measured, steady_ns, odometry)
         self._send(commands, now_ns, steady_ns)
         self._report.changes(supervisor, now_ns)
         self._estopped = supervisor.estop_reason
 
     def _send(self, commands: Mapping[str, Command], now_ns: int, steady_ns: int) -> None:
-        """Send one tick's commands, of all arms or of none."""
+        """Send one tick's commands, of all arms and the base or of none."""
         assert self._diagnostics is not None
+        base, drive = self._base, self._supervisor.base_command
         try:
             prepared = {name: self._arms[name].message(command) for name, command in commands.items()}
+            twist = None if base is None or drive is None else base.message(drive)
         except Refused as refused:
             self._supervisor.unsent()
             if not self._supervisor.at_rest:
@@ -341,11 +350,9 @@ class ControlNode(ManagedNode):
             return
         for name, each in prepared.items():
             self._arms[name].send(each)
-        self._report.commands(commands)
-
-
-def _grippers(arms: Mapping[str, Arm]) -> list[Gripper]:
-    return [arm.gripper for arm in arms.values() if arm.gripper is not None]
+        if base is not None and twist is not None:
+            base.send(twist)
+        self._report.commands(commands, drive)
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from rclpy.node import Node
 
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.arm_topics import ArmTopics
+from vla_ros.nodes.base_topics import BaseTopics
 from vla_ros.nodes.lifecycle import same_name_nodes
 from vla_ros.nodes.requests import Requests
 from vla_ros.nodes.watchdogs import Watchdogs
@@ -34,23 +35,23 @@ def rivals(node: Node, command_topics: Iterable[str]) -> list[str]:
 
 def make_ready(
     what: str,
-    arms: Collection[ArmTopics],
+    parts: Collection[ArmTopics | BaseTopics],
     watchdogs: Watchdogs,
     supervisor: Supervisor,
     requests: Requests,
 ) -> None:
-    """See that the arms may be commanded, and take their drivers' first steps where they are due; waits.
+    """See that arms and base may be commanded, and take their drivers' first steps where they are due; waits.
     Raises VlaRosError, which says what is in the way."""
     _require_drivers(watchdogs, what)
-    due = [arm for arm in arms if not arm.ready]
+    due = [part for part in parts if not part.ready]
     if due:
         # What would be refused afterwards is not worth an arm that is let go, or a gripper closed.
         requests.ask(what, only_check=True)
         require_rest(supervisor, what)
     if what in TRANSITIONS[supervisor.mode]:  # or it is refused
-        _require_grippers(arms, what)
-    for arm in due:
-        arm.prepare()
+        _require_grippers(parts, what)
+    for part in due:
+        part.prepare()
 
 
 def _require_drivers(watchdogs: Watchdogs, what: str) -> None:
@@ -81,9 +82,9 @@ def require_rest(supervisor: Supervisor, what: str) -> None:
         time.sleep(0.005)
 
 
-def _require_grippers(arms: Iterable[ArmTopics], what: str) -> None:
+def _require_grippers(parts: Iterable[ArmTopics | BaseTopics], what: str) -> None:
     """Raises VlaRosError where a gripper that has to be sent a width is nowhere."""
-    for arm in arms:
-        unknown = arm.unknown_gripper()
+    for part in parts:
+        unknown = part.unknown_gripper() if isinstance(part, ArmTopics) else ""
         if unknown:
             raise VlaRosError(f"cannot {what}: {unknown}")

@@ -15,6 +15,7 @@ from rclpy.node import Node
 from std_msgs.msg import String
 
 from vla_ros.nodes.arm_topics import ArmTopics
+from vla_ros.nodes.base_topics import BaseTopics
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
 from vla_ros.nodes.output import HandedLog
 from vla_ros.nodes.pace import Pace
@@ -34,14 +35,14 @@ class Watchdogs:
     """See the module.
 
     policy_gone: a text for each time that the last publisher of `vla/policy_status` was lost; to be popped by
-    the commanding thread. no_driver: which arms' command topics no driver takes now, for people; "" while
-    each has one.
+    the commanding thread. no_driver: which command topics, of arms and base, no driver takes now, for people;
+    "" while each has one.
     """
 
     def __init__(
         self,
         node: Node,
-        arms: Mapping[str, ArmTopics],
+        parts: Mapping[str, ArmTopics | BaseTopics],
         period_ns: int,
         log: HandedLog,
         diagnostics: DiagnosticsPublisher,
@@ -49,7 +50,7 @@ class Watchdogs:
         self.policy_gone: collections.deque[str] = collections.deque()
         self.no_driver = ""
         self._node = node
-        self._arms = arms
+        self._parts = parts
         self._stalled_ns = STALLED_PERIODS * period_ns
         self._log = log
         self._diagnostics = diagnostics
@@ -79,10 +80,10 @@ class Watchdogs:
     def look_for_drivers(self) -> None:
         """Bring `no_driver` up to date. For the executor's thread, and for what keeps it from looking."""
         missing = []
-        for name, arm in self._arms.items():
-            unheard = arm.unheard()
+        for name, part in self._parts.items():
+            unheard = part.unheard()
             if unheard:
-                arm.driver_gone()
+                part.driver_gone()
             missing += [f"{name}: {text}" for text in unheard]
         self.no_driver = "; ".join(missing)
 

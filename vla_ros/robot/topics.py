@@ -49,6 +49,9 @@ def named_topics(robot: Robot) -> list[Named]:
             path: KeyPath = ("arms", name, "robot_description")
             found.append(Named(path, arm.robot_description, "robot description"))
         found += arm_topics(name, arm)
+    if robot.base is not None:
+        found.append(Named(("base", "odometry", "topic"), robot.base.odometry.topic, "odometry"))
+        found.append(Named(("base", "twist", "topic"), robot.base.twist.topic, "base commands"))
     for name, camera in robot.cameras.items():
         found.append(Named(("cameras", name, "topic"), camera.topic, "images"))
         found.append(Named(("cameras", name, "camera_info"), camera.camera_info, "camera info"))
@@ -57,6 +60,15 @@ def named_topics(robot: Robot) -> list[Named]:
             at = ("cameras", name, "source", "realsense", "depth_aligned")
             found.append(Named(at, realsense.depth_aligned, "depth images"))
     return found
+
+
+def command_topics(robot: Robot) -> list[str]:
+    """The topics that a robot is commanded on (a gripper's action is none)."""
+    return [
+        named.topic
+        for named in named_topics(robot)
+        if named.what.endswith("commands") and named.path[-1] == "topic"
+    ]
 
 
 def topic_problems(robot: Robot) -> Iterator[Problem]:
