@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tests.tiny_bundle import franka_fields, manifest_fields
+from tests.mobile_base import MOBILE
+from tests.tiny_bundle import manifest_fields
 from vla_ros.policy.manifest import Manifest
 from vla_ros.robot.config import Arm, Robot
 
-ARM = Robot.model_validate(franka_fields()).arms["arm"]
+ARM = MOBILE.arms["arm"]
 BINARY = {"unit": "open_fraction", "binary": {"threshold": 0.5, "hysteresis": 0.1}}
 
 
@@ -53,9 +54,10 @@ def gripper_part(arm: str = "arm", **rule: Any) -> dict[str, Any]:
     return {"arm": arm, "signal": "gripper", "size": 1, "gripper": rule or BINARY}
 
 
-def arms(*names: str) -> dict[str, Arm]:
-    """Frankas of these names."""
-    return {name: ARM for name in names}
+def robot(*names: str, base: bool = False, arm: Arm = ARM) -> Robot:
+    """Frankas of these names, on a base or not; arm: in their place."""
+    changes = {"arms": dict.fromkeys(names, arm), "base": MOBILE.base if base else None}
+    return MOBILE.model_copy(update=changes)
 
 
 def random_pose(rng: np.random.Generator) -> np.ndarray:

@@ -27,7 +27,7 @@ def test_every_example_loads() -> None:
 
 def test_every_word_is_explained() -> None:
     words = {name for references in REFERENCES.values() for name in references}
-    words |= set(get_args(Signal)) - {"base_velocity"}  # no robot takes it yet
+    words |= set(get_args(Signal))
     words |= set(get_args(GripperUnit.model_fields["unit"].annotation))
     words |= {name for name in ROTATION_SIZES if not name.startswith("euler_")}
     words |= set(ActionSlice.model_fields) | {"threshold", "hysteresis", "sticky_steps", "tool_rotations"}

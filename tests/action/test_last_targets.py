@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from tests.action.manifests import arms, gripper_part, manifest, pose_parts
+from tests.action.manifests import gripper_part, manifest, pose_parts, robot
 from vla_ros.action.decode import decode
 from vla_ros.action.last_targets import LastTargets, asked_at
 from vla_ros.action.normalise import unscaled
-from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
+from vla_ros.robot.channels import BASE_CHANNELS, gripper_channel, joint_channels, tool_channels
 from vla_ros.types import ActionChunk, Observation, RawChunk
 
 MS = 1_000_000
@@ -70,6 +70,16 @@ def test_no_more_rows_are_kept_than_are_asked_for() -> None:
         assert np.all(np.diff(last.rows.due_ns) > 0)
 
 
+def test_a_base_begins_at_its_measured_velocity_and_is_not_followed_as_a_gripper() -> None:
+    due = STAMP + np.array([100, 200]) * MS
+    rows = ActionChunk(BASE_CHANNELS, np.array([[0.2, 0.4], [0.4, 0.0]]), due, STAMP)
+    last = LastTargets(OUTPUTS)
+    last.published(rows, {"base/velocity": np.array([0.1, -0.4])})
+    assert last.rows is not None
+    found = [asked_at(last.rows, STAMP + ms * MS).vector(BASE_CHANNELS) for ms in (0, 50, 150, 900)]
+    assert np.array(found) == pytest.approx(np.array([[0.1, -0.4], [0.15, 0.0], [0.3, 0.2], [0.4, 0.0]]))
+
+
 def test_orientations_turn_and_grippers_wait() -> None:
     channels = (*tool_channels("arm"), gripper_channel("arm"))
     turns = Rotation.from_euler("z", [[0.0], [1.0], [1.0]]).as_quat().reshape(3, 4)
@@ -98,7 +108,7 @@ def test_deltas_go_on_at_their_own_speed_however_often_is_inferred(period_ms: in
         pose = np.array([behind, 0, 0, 0, 0, 0, 1.0])
         seen = Observation({}, {"arm/tcp_pose": pose}, "", {}, STAMP + stamp_ms * MS)
         raw = RawChunk(np.tile([0.01, 0, 0, 0, 0, 0], (rows, 1)))
-        out = decode(raw, seen, described, unscaled(6), arms("arm"), last=last.rows)
+        out = decode(raw, seen, described, unscaled(6), robot("arm"), last=last.rows)
         last.published(out, seen.state)
         targets.append((stamp_ms + 100, out.targets[0, 0]))
     for due_ms, x in targets:

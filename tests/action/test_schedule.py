@@ -6,8 +6,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from tests.action.chunks import MS, POSE, RANGE, chunk, joints, poses
+from tests.action.chunks import JOINTS, MS, POSE, RANGE, chunk, joints, poses
 from vla_ros.action.schedule import MODES, Scheduler, make_scheduler
+from vla_ros.robot.channels import BASE_CHANNELS
 from vla_ros.types import ActionChunk
 
 BLENDING = ("crossfade", "ensemble")
@@ -55,6 +56,27 @@ def test_the_last_due_time_is_told_until_chunks_are_cleared(mode: str) -> None:
     s.clear()
     assert s.last_due_ns() is None
     assert s.sample(200 * MS) is None
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "cubic", "screw"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_base_s_velocities_are_columns_like_joints(mode: str, interpolation: str) -> None:
+    """The same numbers give the same targets, whatever they are called; and so beside an arm's tool."""
+    rows = np.random.default_rng(0).normal(size=(6, 2))
+    found = []
+    for names in (JOINTS, BASE_CHANNELS, (*POSE, *BASE_CHANNELS)):
+        pose = np.tile([0.4, 0, 0.3, 0, 0, 0, 1, 0.08], (6, 1))[:, : len(names) - 2]
+        s = make(mode, interpolation=interpolation)
+        seen = []
+        for ms in range(100, 500, 25):
+            if ms in (100, 250):
+                s.add(chunk(names, np.column_stack([pose, rows * ms]), ms - 100, 100), ms * MS)
+            target = s.sample(ms * MS)
+            seen.append(None if target is None else target.values[-2:].tolist())
+        found.append(seen)
+    assert any(found[0])
+    assert found[1] == found[0]
+    assert found[2] == found[0]
 
 
 # sync

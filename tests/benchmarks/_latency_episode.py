@@ -151,11 +151,11 @@ class Cell:
         """The whole chunk, absolute. last: what was asked for until now, as for `decode`."""
         raw = self._policy.infer(self._preprocessor(observation), guidance=guidance)
         bundle = self._bundle
-        return decode(raw, observation, bundle.manifest, bundle.action, self._robot.arms, last=last)
+        return decode(raw, observation, bundle.manifest, bundle.action, self._robot, last=last)
 
     def continuation(self) -> Continuation:
         """For the chunks of one episode."""
-        return Continuation(self._bundle.manifest, self._bundle.action, self._robot.arms)
+        return Continuation(self._bundle.manifest, self._bundle.action, self._robot)
 
 
 class _Inference:

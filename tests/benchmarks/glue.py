@@ -193,7 +193,7 @@ class Pipeline:
         targets[:, 0] += np.linspace(0, 0.05 if out else -0.05, outputs.horizon)
         due = due_times(observation.stamp_ns, outputs)
         chunk = ActionChunk(channels, targets, due, observation.stamp_ns)
-        return encode(chunk, observation.state, self.bundle.manifest, self.bundle.action, self.robot.arms)
+        return encode(chunk, observation.state, self.bundle.manifest, self.bundle.action, self.robot)
 
     def measure(self, rounds: int) -> FloatArray:
         """ms per stage, float64 [rounds, len(STAGES)]."""
@@ -256,7 +256,7 @@ class Pipeline:
         self.ticked_ns = now_ns
         measured = self.measured()
         after = [clock()]
-        chunk = decode(raw, observation, self.bundle.manifest, self.bundle.action, self.robot.arms)
+        chunk = decode(raw, observation, self.bundle.manifest, self.bundle.action, self.robot)
         after.append(clock())
         self.chunks.publish(to_cdr(chunk))
         after.append(clock())

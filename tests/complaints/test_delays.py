@@ -116,7 +116,7 @@ def test_relative_chunks_that_overlap_are_each_taken_from_their_own_pose(mode: s
             rows.append([*axes.inv().apply(pose(ms)[:3] - origin), *turned[:, 0], *turned[:, 1], 1.0])
         raw = RawChunk(normalise(rows, bundle.action).astype(np.float32))
         seen = Observation({}, {"arm/tcp_pose": pose(observed)}, "", {}, stamp)
-        found = decode(raw, seen, bundle.manifest, bundle.action, FRANKA.arms)
+        found = decode(raw, seen, bundle.manifest, bundle.action, FRANKA)
         scheduler.add(found, stamp + 150 * MS)
         for ms in np.arange(observed + 150, observed + 450, 10.0):
             target = scheduler.sample(T0 + round(ms * MS))

@@ -88,7 +88,7 @@ def test_a_relative_and_an_absolute_policy_are_decoded_as_each_declares(tmp_path
         raw = np.zeros((16, 10), np.float32)
         raw[:, [3, 7]] = 1.0
         observation = Observation({}, {"arm/tcp_pose": POSE}, "", {}, 10**18)
-        chunk = decode(RawChunk(raw), observation, bundle.manifest, bundle.action, FRANKA.arms)
+        chunk = decode(RawChunk(raw), observation, bundle.manifest, bundle.action, FRANKA)
         targets[reference] = chunk.targets[0, chunk.channels.index("arm/tcp/position.x")]
     assert targets["eef_relative"] == pytest.approx(0.4)
     assert targets["absolute"] == pytest.approx(0.0)
@@ -119,7 +119,7 @@ def test_a_network_output_of_another_convention_is_refused_with_its_reason(tmp_p
     observation = Observation({}, {"arm/tcp_pose": POSE}, "", {}, 10**18)
     for values in (np.zeros((16, 7), np.float32), np.zeros((8, 10), np.float32)):
         with pytest.raises(Refused, match="the manifest declares") as caught:
-            decode(RawChunk(values), observation, bundle.manifest, bundle.action, FRANKA.arms)
+            decode(RawChunk(values), observation, bundle.manifest, bundle.action, FRANKA)
         assert caught.value.reason == "shape"
 
 

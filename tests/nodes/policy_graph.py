@@ -16,6 +16,7 @@ import numpy as np
 import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
+from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -26,7 +27,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from tests.observation.messages import compressed, image, joint_state
+from tests.observation.messages import compressed, image, joint_state, odometry
 from tests.support import ask, wait_for
 from vla_ros.nodes.qos import STATUS_QOS, STATUS_TOPIC, SubscriptionEventCallbacks
 from vla_ros.robot.config import Robot
@@ -37,11 +38,12 @@ JOINT_PERIOD_S = 0.005
 
 
 class Drivers:
-    """Publishes a robot's cameras at 30 Hz, its joints at 200 Hz and its gripper at 15 Hz, from one thread.
+    """Publishes a robot's cameras at 30 Hz, its joints at 200 Hz, its gripper at 15 Hz and its base's
+    odometry at 20 Hz, from one thread.
 
     pixels {camera: [H, W, C]}, encodings, stamp {camera: function of the present time in ns}, silent
-    {stream names}, joint_names and positions, finger_names: change them while it runs. With a `clock_ns`
-    other than the system's, it is published on /clock too.
+    {stream names}, joint_names and positions, finger_names, velocity of the base: change them while it runs.
+    With a `clock_ns` other than the system's, it is published on /clock too.
     """
 
     def __init__(self, node: Any, robot: Robot, clock_ns: Callable[[], int] = time.time_ns) -> None:
@@ -55,6 +57,8 @@ class Drivers:
         arm = robot.arms["arm"]
         self._publishers["joints"] = node.create_publisher(JointState, arm.states.topic, BEST_EFFORT)
         self._publishers["gripper"] = node.create_publisher(JointState, arm.gripper.states.topic, 10)
+        if robot.base is not None:
+            self._publishers["odometry"] = node.create_publisher(Odometry, robot.base.odometry.topic, 50)
         self.sent = dict.fromkeys(self._publishers, 0)
         self._ended = threading.Event()
         self.restore()
@@ -74,6 +78,7 @@ class Drivers:
         self.joint_names = list(arm.joints)
         self.positions = np.array(arm.home)
         self.finger_names = list(arm.gripper.joints)
+        self.velocity = (0.0, 0.0)
 
     def image_message(self, camera: str, stamp_ns: int) -> bytes:
         # A real camera never gives the same picture twice; one value in a corner is enough.
@@ -88,18 +93,23 @@ class Drivers:
 
     def _run(self) -> None:
         due = dict.fromkeys(self._publishers, time.monotonic())
+        periods = {**dict.fromkeys(self.robot.cameras, 1 / 30), "gripper": 1 / 15}
+        if self.robot.base is not None:
+            periods["odometry"] = 1 / 20
         while not self._ended.wait(JOINT_PERIOD_S):
             now = self.clock_ns()
             if self._clock is not None:
                 self._clock.publish(Clock(clock=Time(sec=now // 1_000_000_000, nanosec=now % 1_000_000_000)))
             self._send("joints", joint_state(now, self.joint_names, self.positions))
-            for name, period in [*((camera, 1 / 30) for camera in self.robot.cameras), ("gripper", 1 / 15)]:
+            for name, period in periods.items():
                 if time.monotonic() < due[name]:
                     continue
                 due[name] = max(due[name] + period, time.monotonic() - period)
                 if name == "gripper":
                     half = [0.04] * len(self.finger_names)
                     self._send(name, joint_state(now, self.finger_names, half))
+                elif name == "odometry":
+                    self._send(name, odometry(now, *self.velocity))
                 else:
                     stamp = self.stamp.get(name, int)(now)
                     self._send(name, self.image_message(name, stamp))

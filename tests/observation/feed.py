@@ -11,7 +11,8 @@ from tests.observation.messages import image, joint_state
 from tests.tiny_bundle import ROOT, franka_fields
 from vla_ros.errors import Refused
 from vla_ros.observation.assemble import assemble
-from vla_ros.observation.buffers import MS, ObservationBuffers
+from vla_ros.observation.buffers import ObservationBuffers
+from vla_ros.observation.ring import MS
 from vla_ros.robot.config import Robot
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import Observation

@@ -46,6 +46,22 @@ def joint_state(stamp_ns: int, names: Sequence[str], positions: Sequence[float])
     return bytes(STORE.serialize_cdr(message, "sensor_msgs/msg/JointState"))
 
 
+def odometry(stamp_ns: int, forward: float, turning: float) -> bytes:
+    """As a base's driver sends it: also where the base is, by its own reckoning."""
+    point, vector = TYPES["geometry_msgs/msg/Point"], TYPES["geometry_msgs/msg/Vector3"]
+    pose = TYPES["geometry_msgs/msg/Pose"](
+        point(7.0, 8.0, 0.0), TYPES["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0)
+    )
+    twist = TYPES["geometry_msgs/msg/Twist"](vector(forward, 0.0, 0.0), vector(0.0, 0.0, turning))
+    message = TYPES["nav_msgs/msg/Odometry"](
+        header(stamp_ns),
+        "base_link",
+        TYPES["geometry_msgs/msg/PoseWithCovariance"](pose, np.zeros(36)),
+        TYPES["geometry_msgs/msg/TwistWithCovariance"](twist, np.zeros(36)),
+    )
+    return bytes(STORE.serialize_cdr(message, "nav_msgs/msg/Odometry"))
+
+
 def camera_info(
     stamp_ns: int,
     *,

@@ -13,7 +13,8 @@ from tests.observation.messages import compressed, compressed_bytes, image, join
 from tests.tiny_bundle import franka_fields
 from vla_ros.errors import Refused
 from vla_ros.observation.assemble import newest_stamp
-from vla_ros.observation.buffers import MS, ObservationBuffers
+from vla_ros.observation.buffers import ObservationBuffers
+from vla_ros.observation.ring import MS
 from vla_ros.robot.config import Robot
 
 

@@ -16,7 +16,8 @@ from tests.observation.messages import image, joint_state
 from tests.observation.test_assemble import FINGERS, FRANKA, HOME, JOINTS, KINEMATICS, T0
 from vla_ros.errors import Refused
 from vla_ros.observation.assemble import assemble
-from vla_ros.observation.buffers import MS, ObservationBuffers
+from vla_ros.observation.buffers import ObservationBuffers
+from vla_ros.observation.ring import MS
 
 PICTURE = np.zeros((480, 640, 3), np.uint8)
 # stream: (period, time on the way), ms

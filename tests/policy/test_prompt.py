@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.mobile_base import MOBILE
 from tests.tiny_bundle import franka_fields, manifest_fields
 from vla_ros.errors import ContractError, Refused
 from vla_ros.policy.manifest import Manifest
@@ -55,6 +56,11 @@ def robot(*arms: str) -> Robot:
 def test_qwen_vla_s_embodiment_prompt(arms: tuple[str, ...], expected: str) -> None:
     words = fixed_words(manifest(QWEN, "Franka FR3"), robot(*arms))
     assert fill(QWEN, {**words, "instruction": "pick up the cube"}) == expected
+
+
+def test_a_base_in_the_robot_s_yaml_is_said() -> None:
+    words = fixed_words(manifest(QWEN, "Franka FR3"), MOBILE)
+    assert words["body"] == "single arm, and mobile base"
 
 
 @pytest.mark.parametrize(

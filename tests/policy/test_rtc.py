@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from tests.action.manifests import manifest, pose_parts
+from tests.mobile_base import BASE_ACTION, MOBILE
 from tests.tiny_bundle import bundle_files, franka_fields, guided_graph, manifest_fields, step_graph, with_rtc
 from tests.tiny_bundle import write_tiny_bundle as write
 from vla_ros.action.decode import decode
+from vla_ros.action.normalise import unscaled
 from vla_ros.errors import BundleError
 from vla_ros.policy.bundle import Bundle, write_bundle
 from vla_ros.policy.onnx_backend import OnnxPolicy
@@ -21,7 +24,7 @@ from vla_ros.types import ActionChunk, Observation, RawChunk
 
 MS = 1_000_000
 STAMP = 1_700_000_000_000 * MS
-ARMS = Robot.model_validate(franka_fields()).arms
+FRANKA = Robot.model_validate(franka_fields())
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +52,14 @@ def smooth_raw(rng: np.random.Generator) -> RawChunk:
 
 
 def chunk_of(bundle: Bundle, raw: RawChunk, stamp_ns: int, at: np.ndarray, speed: float = 1.0) -> ActionChunk:
-    return decode(raw, seen(stamp_ns, at), bundle.manifest, bundle.action, ARMS, speed)
+    return decode(raw, seen(stamp_ns, at), bundle.manifest, bundle.action, FRANKA, speed)
 
 
 def guided(
     bundle: Bundle, previous: ActionChunk, stamp_ns: int, at: np.ndarray, latency_ms: int = 150, speed=1.0
 ) -> Guidance | None:
     return make_guidance(
-        previous, seen(stamp_ns, at), latency_ms * MS, bundle.manifest, bundle.action, ARMS, speed
+        previous, seen(stamp_ns, at), latency_ms * MS, bundle.manifest, bundle.action, FRANKA, speed
     )
 
 
@@ -246,6 +249,20 @@ def test_a_parity_file_without_guided_cases_is_refused(tmp_path: Path) -> None:
         run_parity(bundle, OnnxPolicy(bundle))
 
 
+def test_a_base_s_velocities_go_on_where_the_previous_chunk_has_them() -> None:
+    described = manifest([*pose_parts(), BASE_ACTION], 16)
+    rng = np.random.default_rng(0)
+    raw = np.cumsum(rng.normal(0, 0.1, (16, 11)), axis=0)
+    raw[:, 3] = raw[:, 7] = 0.9
+    still = np.array([0.4, 0, 0.3, 0, 0, 0, 1.0])
+    previous = decode(RawChunk(raw), seen(STAMP, still), described, unscaled(11), MOBILE)
+    guidance = make_guidance(
+        previous, seen(STAMP + 300 * MS, still), 150 * MS, described, unscaled(11), MOBILE
+    )
+    assert guidance is not None
+    assert guidance.target[:13, 9:] == pytest.approx(raw[3:, 9:], abs=1e-6)
+
+
 def test_deltas_are_guided_from_the_target_that_they_will_be_decoded_on(tmp_path: Path) -> None:
     fields = manifest_fields()
     position, rotation, _ = fields["outputs"]["action"]
@@ -254,14 +271,14 @@ def test_deltas_are_guided_from_the_target_that_they_will_be_decoded_on(tmp_path
     bundle = write(tmp_path, **fields)
     rng = np.random.default_rng(0)
     then, now = pose(rng), pose(rng)
-    continuation = Continuation(bundle.manifest, bundle.action, ARMS)
+    continuation = Continuation(bundle.manifest, bundle.action, FRANKA)
     previous = chunk_of(bundle, smooth_raw(rng), STAMP, then)
     continuation.published(previous, previous, seen(STAMP, then), STAMP + 150 * MS)
     later = seen(STAMP + 300 * MS, now)
     guidance = continuation.guidance(later, 1.0)
     assert guidance is not None
     again = decode(
-        RawChunk(guidance.target), later, bundle.manifest, bundle.action, ARMS, last=continuation.last
+        RawChunk(guidance.target), later, bundle.manifest, bundle.action, FRANKA, last=continuation.last
     )
     assert again.targets[:13, :3] == pytest.approx(previous.targets[3:, :3], abs=1e-5)
     between = Rotation.from_quat(again.targets[:13, 3:7]).inv() * Rotation.from_quat(

@@ -19,7 +19,8 @@ from vla_ros.action.normalise import Scaling, denormalise, normalise
 from vla_ros.errors import ContractError, Refused
 from vla_ros.policy.manifest import Manifest
 from vla_ros.policy.manifest_outputs import Outputs
-from vla_ros.robot.config import Arm
+from vla_ros.robot.channels import BASE_CHANNELS
+from vla_ros.robot.config import Robot
 from vla_ros.types import ActionChunk, FloatArray, Observation, RawChunk
 
 # How much slower or faster than in training a policy may be played.
@@ -31,14 +32,14 @@ def decode(
     observation: Observation,
     manifest: Manifest,
     scaling: Scaling,
-    arms: Mapping[str, Arm],
+    robot: Robot,
     speed: float = 1.0,
     last: ActionChunk | None = None,
 ) -> ActionChunk:
-    """Absolute targets of every arm that the policy moves.
+    """Absolute targets of every arm that the policy moves, and velocities of the base, which come last.
 
     raw: [horizon, K] normalised. scaling: of the action, width K.
-    arms: the robot's, in the order of its YAML; the manifest's arm roles are matched to them in order.
+    robot: the manifest's arm roles are matched to its arms in the order of its YAML.
     speed: see `due_times`. last: what was asked of the robot until now (`LastTargets.rows`), None when the
     robot follows nothing: then what is declared to start from the last target starts from the measured state.
     Raises Refused: "shape", "nan", "rotation" (values that are no rotation), "incomplete" (the observation
@@ -57,7 +58,7 @@ def decode(
         *to_targets(
             denormalise(raw.values, scaling),
             manifest,
-            arms,
+            robot,
             _origins(observation.state, last, due, outputs, speed),
         ),
         due_ns=due,
@@ -70,7 +71,7 @@ def encode(
     state: Mapping[str, ArrayLike],
     manifest: Manifest,
     scaling: Scaling,
-    arms: Mapping[str, Arm],
+    robot: Robot,
     speed: float = 1.0,
     last: ActionChunk | None = None,
 ) -> RawChunk:
@@ -85,7 +86,7 @@ def encode(
         chunk.targets,
         chunk.channels,
         manifest,
-        arms,
+        robot,
         _origins(state, last, due_times(chunk.stamp_ns, outputs, speed), outputs, speed),
     )
     raw = normalise(values, scaling).astype(np.float32)
@@ -98,17 +99,20 @@ def encode(
 
 
 def to_targets(
-    values: FloatArray, manifest: Manifest, arms: Mapping[str, Arm], origins: Origins
+    values: FloatArray, manifest: Manifest, robot: Robot, origins: Origins
 ) -> tuple[tuple[str, ...], FloatArray]:
     """(channels, targets [H, C]) of rows in the policy's convention [H, K], SI. Errors as for `decode`."""
     channels: list[str] = []
     targets: list[FloatArray] = []
-    everyone = list(_by_arm(manifest, arms))
+    everyone, driven = list(_by_arm(manifest, robot)), _base_columns(manifest, robot)
     tools = tool_targets(everyone, values, origins)
     for one in everyone:
         for names, columns in one.targets(values, tools.get(one.name), origins):
             channels.extend(names)
             targets.append(columns)
+    if driven is not None:
+        channels.extend(BASE_CHANNELS)
+        targets.append(values[:, driven])
     return tuple(channels), np.concatenate(targets, axis=1)
 
 
@@ -116,14 +120,17 @@ def to_values(
     targets: FloatArray,
     channels: tuple[str, ...],
     manifest: Manifest,
-    arms: Mapping[str, Arm],
+    robot: Robot,
     origins: Origins,
 ) -> FloatArray:
     """The inverse of `to_targets`, with zeros for padding. Errors as for `encode`."""
     values = np.zeros((len(targets), manifest.outputs.size))
     column = {name: index for index, name in enumerate(channels)}
-    for one in _by_arm(manifest, arms):
+    for one in _by_arm(manifest, robot):
         one.write(targets, column, origins, values)
+    driven = _base_columns(manifest, robot)
+    if driven is not None:
+        values[:, driven] = targets[:, [column[name] for name in BASE_CHANNELS]]
     return values
 
 
@@ -155,20 +162,37 @@ def _origins(
     return Origins(state, None if last is None else asked_at(last, begin_ns), outputs.step_s)
 
 
-def _by_arm(manifest: Manifest, arms: Mapping[str, Arm]) -> Iterator[ArmActions]:
+def _by_arm(manifest: Manifest, robot: Robot) -> Iterator[ArmActions]:
     """What is asked of each of the robot's arms, in the order of the manifest's arms."""
-    if len(manifest.arms) > len(arms):
+    if len(manifest.arms) > len(robot.arms):
         raise ContractError(
-            f"policy '{manifest.name}' moves {len(manifest.arms)} arms {manifest.arms}; the robot has "
-            f"{list(arms)}"
+            f"policy '{manifest.name}' moves {len(manifest.arms)} arms {manifest.arms}; robot "
+            f"'{robot.name}' has {list(robot.arms)}"
         )
     by_role: dict[str, dict[str, Part]] = {role: {} for role in manifest.arms}
+    for part, columns in _columns(manifest):
+        if part.arm is not None:
+            by_role[part.arm][part.signal] = (part, columns)
+    for role, (name, arm) in zip(manifest.arms, robot.arms.items(), strict=False):
+        yield ArmActions(name, arm, by_role[role], manifest.tool_rotation(role))
+
+
+def _base_columns(manifest: Manifest, robot: Robot) -> slice | None:
+    """Where a row holds the base's velocity, which is absolute in every policy; None where it does not.
+
+    Raises ContractError where the robot has no base.
+    """
+    driven = next((where for part, where in _columns(manifest) if part.signal == "base_velocity"), None)
+    if driven is not None and robot.base is None:
+        raise ContractError(
+            f"policy '{manifest.name}' drives a base (base_velocity); robot '{robot.name}' has none"
+        )
+    return driven
+
+
+def _columns(manifest: Manifest) -> Iterator[Part]:
+    """The slices of a row with their columns."""
     start = 0
     for part in manifest.outputs.action:
-        if part.signal == "base_velocity":
-            raise ContractError(f"policy '{manifest.name}' drives a base; no robot takes base_velocity yet")
-        if part.arm is not None:
-            by_role[part.arm][part.signal] = (part, slice(start, start + part.size))
+        yield part, slice(start, start + part.size)
         start += part.size
-    for role, (name, arm) in zip(manifest.arms, arms.items(), strict=False):
-        yield ArmActions(name, arm, by_role[role], manifest.tool_rotation(role))

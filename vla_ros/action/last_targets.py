@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from vla_ros.action.rotations import slerp
 from vla_ros.policy.manifest_outputs import Outputs
-from vla_ros.robot.channels import joint_channels, tool_channels
+from vla_ros.robot.channels import BASE_CHANNELS, joint_channels, tool_channels
 from vla_ros.types import ActionChunk, FloatArray
 
 
@@ -105,8 +105,10 @@ def _measured_row(sent: ActionChunk, state: Mapping[str, ArrayLike]) -> FloatArr
     for group, measured in state.items():
         arm, _, kind = group.rpartition("/")
         vector = np.asarray(measured, dtype=np.float64).tolist()
-        names = {"tcp_pose": tool_channels(arm), "joint_position": joint_channels(arm, len(vector))}.get(
-            kind, ()
-        )
+        names = {
+            "tcp_pose": tool_channels(arm),
+            "joint_position": joint_channels(arm, len(vector)),
+            "velocity": BASE_CHANNELS,
+        }.get(kind, ())
         values.update((name, value) for name, value in zip(names, vector, strict=False) if name in values)
     return np.array(list(values.values()))

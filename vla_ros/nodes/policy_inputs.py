@@ -1,6 +1,6 @@
-"""What policy_node sees: camera and joint topics into buffers, and observations out of them.
+"""What policy_node sees: camera, joint and odometry topics into buffers, and observations out of them.
 
-Threads. Images come in on a receiver's thread, joint states are polled by a thread of their own while it
+Threads. Images come in on a receiver's thread, the robot's state is polled by a thread of its own while it
 runs, and whoever infers calls `observe`. One lock guards the buffers and the polled subscriptions.
 """
 
@@ -12,22 +12,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from vla_ros.nodes.transport import RawReceiver, polled_subscription, take_latest
 from vla_ros.observation.assemble import Forward, assemble, newest_stamp
-from vla_ros.observation.buffers import MS, ObservationBuffers
+from vla_ros.observation.buffers import ObservationBuffers
 from vla_ros.observation.history import Window, assemble_window
+from vla_ros.observation.ring import MS
 from vla_ros.policy.manifest_inputs import History
 from vla_ros.robot.config import Robot
+from vla_ros.robot.config_fields import Stream
 from vla_ros.types import Observation
 
 # Best effort reads reliable and best-effort cameras alike.
 CAMERA_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 # The newest state is enough: at this period, interpolation between states is off by 1e-4 rad at 7 rad/s^2.
-JOINT_PERIOD_S = 0.01
+STATE_PERIOD_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class InputReport:
 
 
 class PolicyInputs:
-    """Subscribes to the cameras, and to the arms' and grippers' states, of a robot.
+    """Subscribes to the cameras, to the arms' and grippers' states and, where it counts, to the odometry of a
+    robot.
 
     fresh: set whenever an image has come.
     """
@@ -54,10 +58,13 @@ class PolicyInputs:
         cameras: Sequence[str],
         optional: Sequence[str],
         history: History | None,
+        base_velocity: bool = False,
     ) -> None:
-        """cameras, history: what the policy looks at; optional: the cameras without which it can do."""
+        """cameras, history, base_velocity: what the policy looks at; optional: the cameras without which it
+        can do."""
         self._node, self._robot, self._history = node, robot, history
-        self._buffers = ObservationBuffers(robot, cameras, history.past_s if history else 0.0, optional)
+        past_s = history.past_s if history else 0.0
+        self._buffers = ObservationBuffers(robot, cameras, past_s, optional, base_velocity)
         self._lock = threading.Lock()
         self.fresh = threading.Event()
         self._ended = threading.Event()
@@ -74,24 +81,28 @@ class PolicyInputs:
                 info = partial(self._on_camera_info, name)
                 self._ours.append(self._receiver.subscribe(CameraInfo, camera.camera_info, CAMERA_QOS, info))
         for name, arm in robot.arms.items():
-            streams = [(arm.states, partial(self._buffers.joint_states, name))]
+            self._poll(JointState, arm.states, partial(self._buffers.joint_states, name))
             if arm.gripper is not None:
-                streams.append((arm.gripper.states, partial(self._buffers.gripper_states, name)))
-            for stream, push in streams:
-                qos = QoSProfile(depth=1, reliability=ReliabilityPolicy[stream.reliability.upper()])
-                subscription = polled_subscription(node, JointState, stream.topic, qos)
-                self._ours.append(subscription)
-                self._streams.append((subscription, push))
+                self._poll(JointState, arm.gripper.states, partial(self._buffers.gripper_states, name))
+        if base_velocity and robot.base is not None:
+            self._poll(Odometry, robot.base.odometry, self._buffers.base_odometry)
         self._receiver.start()
 
+    def _poll(self, kind: type, stream: Stream, push: Callable[[bytes, int], None]) -> None:
+        """Have `push` called with the newest message of `stream` each time that the state is read."""
+        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy[stream.reliability.upper()])
+        subscription = polled_subscription(self._node, kind, stream.topic, qos)
+        self._ours.append(subscription)
+        self._streams.append((subscription, push))
+
     def start(self) -> None:
-        """Begin to read joint states."""
+        """Begin to read the robot's state."""
         self._ended.clear()
-        self._thread = threading.Thread(target=self._poll_forever, name="joints", daemon=True)
+        self._thread = threading.Thread(target=self._read_forever, name="state", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Read joint states no more. May be called twice."""
+        """Read the robot's state no more. May be called twice."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
@@ -119,7 +130,7 @@ class PolicyInputs:
         last_ns: stamp of the one used last; since_ns: when the episode began, of which the history is.
         Raises Refused as `assemble` and `assemble_window` do.
         """
-        self._poll_joints()
+        self._read_state()
         with self._lock:
             now_ns = self._now_ns()
             stamp_ns, _ = newest_stamp(self._buffers, now_ns)
@@ -161,11 +172,11 @@ class PolicyInputs:
         with self._lock:
             self._buffers.camera_info(camera, cdr)
 
-    def _poll_forever(self) -> None:
-        while not self._ended.wait(JOINT_PERIOD_S):
-            self._poll_joints()
+    def _read_forever(self) -> None:
+        while not self._ended.wait(STATE_PERIOD_S):
+            self._read_state()
 
-    def _poll_joints(self) -> None:
+    def _read_state(self) -> None:
         with self._lock:
             for subscription, push in self._streams:
                 if (cdr := take_latest(subscription)) is not None:

@@ -121,7 +121,7 @@ class PolicyNode(ManagedNode):
         require(bundle, self._robot)
         self._pace = read_pace(self, horizon=bundle.manifest.outputs.horizon)
         self._bundle = bundle
-        self._continuation = Continuation(bundle.manifest, bundle.action, self._robot.arms)
+        self._continuation = Continuation(bundle.manifest, bundle.action, self._robot)
         self._say_what_rtc_is(self._pace)
         self._preprocessor = Preprocessor(bundle, self._robot)
         if self._prompt:
@@ -141,8 +141,10 @@ class PolicyNode(ManagedNode):
             self.create_subscription(String, "vla/control_source", self._on_source, LATCHED),
         ]
         looked_at, optional = self._preprocessor.cameras, self._preprocessor.optional_cameras
-        history = self._bundle.manifest.inputs.window
-        self._inputs = PolicyInputs(self, self._robot, looked_at, optional, history)
+        inputs = self._bundle.manifest.inputs
+        self._inputs = PolicyInputs(
+            self, self._robot, looked_at, optional, inputs.window, inputs.tells_base_velocity
+        )
         self._report = PolicyReport(self, self._refresh)
         self._report.diagnostics.value("policy", self._bundle.manifest.name)
         self._report.diagnostics.value("policy_sha256", sha256_of(self._bundle.path(MANIFEST)))
@@ -343,9 +345,14 @@ class PolicyNode(ManagedNode):
         preprocessed = time.perf_counter()
         raw = self._policy.infer(inputs, guidance=guidance)
         inferred = time.perf_counter()
-        manifest, arms = self._bundle.manifest, self._robot.arms
         chunk = decode(
-            raw, observation, manifest, self._bundle.action, arms, pace.speed, self._continuation.last
+            raw,
+            observation,
+            self._bundle.manifest,
+            self._bundle.action,
+            self._robot,
+            pace.speed,
+            self._continuation.last,
         )
         decoded = time.perf_counter()
         diagnostics = self._report.diagnostics

@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike
 
 from vla_ros.action.rotations import matrix_to_quaternion
 from vla_ros.errors import Refused
-from vla_ros.observation.buffers import MS, ObservationBuffers, Ring
+from vla_ros.observation.buffers import ObservationBuffers
+from vla_ros.observation.ring import MS, Ring
+from vla_ros.robot.channels import BASE_VELOCITY
 from vla_ros.robot.config import Robot
 from vla_ros.types import FloatArray, ImageArray, Observation
 
@@ -42,9 +44,9 @@ def assemble(
     """The newest observation that is complete, fresh and aligned.
 
     Its stamp is the newest time that every camera has reached: the oldest of the cameras' newest frames.
-    The other cameras give the frame nearest to it, arm joints are interpolated to it, and a gripper gives
-    its last width before it. Optional cameras do not count for the stamp, and are left out where another one
-    would be refused.
+    The other cameras give the frame nearest to it, arm joints are interpolated to it, a gripper gives its
+    last width and a base its last velocity before it. Optional cameras do not count for the stamp, and are
+    left out where another one would be refused.
 
     now_ns: ROS clock. kinematics: {arm: its forward kinematics}.
     Raises Refused: "incomplete", "stale", "frozen", "back_in_time", "future", "skew" (streams further
@@ -94,6 +96,8 @@ def observation_at(
             raise Refused("incomplete", f"{widths.stream}: nothing from before the images yet")
         stamps[widths.stream] = sample[0]
         state[f"{name}/gripper"] = np.array([sample[1]])
+    if buffers.odometry is not None:
+        stamps[buffers.odometry.stream], state[BASE_VELOCITY] = velocity_at(buffers.odometry, stamp_ns)
     return Observation(images=images, state=state, prompt=prompt, stamps_ns=stamps, stamp_ns=stamp_ns)
 
 
@@ -132,6 +136,28 @@ def joints_at(ring: Ring[FloatArray], stamp_ns: int, skew_ns: int) -> tuple[int,
     if after[0] == before[0]:
         return nearest[0], np.array(before[1], dtype=np.float64)
     return nearest[0], _on_line(before, after, stamp_ns)
+
+
+def velocity_at(ring: Ring[FloatArray], stamp_ns: int) -> tuple[int, FloatArray]:
+    """(stamp, float64 [2]) of the last velocity that was measured before `stamp_ns`.
+
+    Held, not interpolated: at the 20 Hz of a base the newest image has no odometry after it yet, and a slope
+    carried on for 50 ms would mostly be the wheels' noise; and the last one that had come is what ALOHA
+    records and shows its policies (`get_base_vel`). A base that speeds up by 1 m/s^2 is then off by 0.05 m/s.
+    Raises Refused: "incomplete" when all are newer, "stale" when the last before it was older, at that time,
+    than the stream's max_age_ms.
+    """
+    sample = ring.at_or_before(stamp_ns)
+    if sample is None:
+        raise Refused("incomplete", f"{ring.stream}: nothing from before the images yet")
+    age = stamp_ns - sample[0]
+    if age > ring.max_age_ns:
+        raise Refused(
+            "stale",
+            f"{ring.stream}: the last sample on {ring.topic} before the images is older than they are by "
+            f"{age / MS:.0f} ms, at most {ring.max_age_ns / MS:.0f} ms is allowed (max_age_ms)",
+        )
+    return sample
 
 
 def _around(ring: Ring[FloatArray], stamp_ns: int) -> tuple[Sample | None, Sample | None]:

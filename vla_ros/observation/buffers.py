@@ -8,23 +8,23 @@ one that assembles.
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from vla_ros.action.latency import Latency
-from vla_ros.errors import Refused
+from vla_ros.errors import ContractError, Refused
 from vla_ros.observation.decode import (
     Frame,
     JointSample,
     decode_compressed_image,
     decode_image,
     decode_joint_state,
+    decode_odometry,
 )
 from vla_ros.observation.frozen import MOVED, STAMPED_LATE_NS, FrozenPicture
+from vla_ros.observation.ring import MS, Ring
 from vla_ros.observation.shown import Shown, check_size
 from vla_ros.robot.config import Gripper, Robot
 from vla_ros.robot.config_cameras import Camera
@@ -34,7 +34,6 @@ from vla_ros.robot.states import FASTER, JUMP, gripper_width, positions_by_name
 from vla_ros.types import FloatArray, ImageArray
 
 T = TypeVar("T")
-MS = 1_000_000
 
 # Cameras: enough to find the frame nearest to another camera's newest. Joints: a second, so that the
 # samples around an image are still there when it arrives late.
@@ -42,144 +41,31 @@ FRAMES_KEPT = 4
 JOINT_SECONDS_KEPT = 1.0
 
 
-class Ring(Generic[T]):
-    """The newest samples of one stream, in strictly increasing order of their stamps.
-
-    samples: (stamp_ns, value), oldest first. received: messages seen; dropped: {reason: how many of
-    them were not kept}; missed: how many more there would have been between the stamps at the stream's
-    own rate, lost on the way or never sent; latency: from stamp to arrival.
-    """
-
-    def __init__(self, stream: str, topic: str, capacity: int, max_age_ns: int, rate_hz: float) -> None:
-        self.stream, self.topic = stream, topic
-        self.max_age_ns = max_age_ns
-        self.period_ns = 1e9 / rate_hz
-        self.missed = 0
-        self.samples: deque[tuple[int, T]] = deque(maxlen=capacity)
-        self.received = 0
-        self.dropped: Counter[str] = Counter()
-        self.latency = Latency()
-        self._repeats = 0
-        self._back_ns = 0
-        self._unusable: Refused | None = None
-        self._foreign: Refused | None = None
-
-    def clear(self) -> None:
-        """Forget all samples and faults; the counters go on."""
-        self.samples.clear()
-        self._repeats = self._back_ns = 0
-        self._unusable = self._foreign = None
-
-    def push(self, stamp_ns: int, value: T, now_ns: int) -> None:
-        """Keep a sample that arrives now, unless its stamp says that it is none.
-
-        The same stamp again: not kept ("frozen"). Older than the newest: out of order, or from a stream whose
-        clock was set back, and not kept ("back_in_time"). Where the machine's clock was set back, the newest
-        is from the future, and was dropped as such.
-        """
-        self.received += 1
-        if stamp_ns == 0:
-            self._drop(Refused("no_stamp", f"{self.topic}: header.stamp is not set; the driver must set it"))
-            return
-        self._drop_future(now_ns)
-        self._unusable = self._foreign = None
-        if self.samples:
-            newest = self.samples[-1][0]
-            if stamp_ns == newest:
-                self._repeats += 1
-                self.dropped["frozen"] += 1
-                return
-            if stamp_ns < newest:
-                self._back_ns = newest - stamp_ns
-                self.dropped["back_in_time"] += 1
-                return
-            self.missed += max(0, round((stamp_ns - newest) / self.period_ns) - 1)
-        self._repeats = self._back_ns = 0
-        self.samples.append((stamp_ns, value))
-        self.latency.add(now_ns - stamp_ns)
-
-    def refuse(self, reason: Refused) -> None:
-        """Note a message that cannot be used. No observation is made until a usable one arrives."""
-        self.received += 1
-        self._drop(reason)
-
-    def ignore(self, reason: Refused) -> None:
-        """Note a message that is not about this stream's subject (other joints on a shared topic). It is
-        the reason given when nothing better keeps coming."""
-        self.received += 1
-        self.dropped[reason.reason] += 1
-        self._foreign = reason
-
-    def _drop(self, reason: Refused) -> None:
-        self.dropped[reason.reason] += 1
-        self._unusable = reason
-
-    def check(self, now_ns: int) -> None:
-        """Raise Refused when the newest sample must not be used now.
-
-        Samples from the future are dropped: the clock was set back, or the stream's is ahead. So a stream is
-        as good as new with its first sample after either.
-
-        Reasons: "incomplete" (nothing yet), "future", "stale", or for a stale stream why it is so:
-        "frozen", "back_in_time"; and whatever made the last message unusable.
-        """
-        self._drop_future(now_ns)
-        if self._unusable is not None:
-            raise self._unusable
-        if not self.samples:
-            if self._foreign is not None:
-                raise self._foreign
-            raise Refused("incomplete", f"{self.stream}: nothing received on {self.topic}")
-        age = now_ns - self.samples[-1][0]
-        if age <= self.max_age_ns:
-            return
-        if self._foreign is not None:
-            raise self._foreign
-        limit = f"{_ms(age)} old, at most {_ms(self.max_age_ns)} is allowed (max_age_ms)"
-        if self._repeats:
-            text = f"{self.stream}: {self.topic} repeats one stamp ({self._repeats} times); {limit}"
-            raise Refused("frozen", text)
-        if self._back_ns:
-            text = f"{self.stream}: stamps on {self.topic} jumped back by {_ms(self._back_ns)}; {limit}"
-            raise Refused("back_in_time", text)
-        raise Refused("stale", f"{self.stream}: newest sample on {self.topic} is {limit}")
-
-    def _drop_future(self, now_ns: int) -> None:
-        ahead = self.samples[-1][0] - now_ns if self.samples else 0
-        if ahead <= self.max_age_ns:
-            return
-        # None of those ahead is of the present, and each would stand in the way of new samples.
-        while self.samples and self.samples[-1][0] > now_ns:
-            self.samples.pop()
-            self.dropped["future"] += 1
-        self._unusable = Refused(
-            "future",
-            f"{self.stream}: stamped {_ms(ahead)} ahead of this machine's clock on {self.topic}; synchronise "
-            f"the clocks (chrony, PTP)",
-        )
-
-    def nearest(self, stamp_ns: int) -> tuple[int, T]:
-        """The sample whose stamp is nearest. The ring must not be empty."""
-        return min(self.samples, key=lambda sample: abs(sample[0] - stamp_ns))
-
-    def at_or_before(self, stamp_ns: int) -> tuple[int, T] | None:
-        """The newest sample that is not newer than `stamp_ns`."""
-        return next((sample for sample in reversed(self.samples) if sample[0] <= stamp_ns), None)
-
-
 class ObservationBuffers:
     """All the streams that one robot's observations are made of.
 
     cameras {camera: ring of frames}, joints {arm: ring of float64 [J], in the YAML's order},
-    grippers {arm: ring of widths in m}. Messages go in as CDR bytes and never raise: what is wrong with
+    grippers {arm: ring of widths in m}, odometry (ring of float64 [2], m/s and rad/s; None where it is not
+    looked at). Messages go in as CDR bytes and never raise: what is wrong with
     a stream is said by `check`, when an observation is wanted.
     """
 
     def __init__(
-        self, robot: Robot, cameras: Sequence[str], past_s: float = 0.0, optional: Sequence[str] = ()
+        self,
+        robot: Robot,
+        cameras: Sequence[str],
+        past_s: float = 0.0,
+        optional: Sequence[str] = (),
+        base_velocity: bool = False,
     ) -> None:
         """cameras: the robot's cameras that the policy looks at; optional: those of them without which it can
-        do. past_s: how long before the present it wants to see (`vla_ros.observation.history`)."""
+        do. past_s: how long before the present it wants to see (`vla_ros.observation.history`).
+
+        base_velocity: whether it is told how fast the robot's base moves. Where it is not, odometry does not
+        stand in the way of an observation: nothing here refers to it, unlike joint states, which say where
+        tools and wrist cameras are. (Whether the base may be driven without is control_node's to say.)
+        Raises ContractError where the robot has no base.
+        """
         self._robot = robot
         self.optional = frozenset(optional)
         self.cameras: dict[str, Ring[Frame]] = {
@@ -194,6 +80,12 @@ class ObservationBuffers:
             if arm.gripper is not None:
                 self.grippers[name] = _state_ring(f"{name}/gripper_states", arm.gripper.states, past_s)
                 self._stamps[f"{name}/gripper_states"] = Stamps(arm.gripper.states)
+        self.odometry: Ring[FloatArray] | None = None
+        if base_velocity:
+            if robot.base is None:
+                raise ContractError(f"policy: is told how fast a base moves; robot '{robot.name}' has none")
+            self.odometry = _state_ring("base/odometry", robot.base.odometry, past_s)
+            self._stamps["base/odometry"] = Stamps(robot.base.odometry)
         self._encodings: dict[str, str] = {}
         self._pictures = {name: FrozenPicture() for name in cameras}
         self._shown = {name: Shown(f"camera/{name}", robot.cameras[name]) for name in cameras}
@@ -205,6 +97,7 @@ class ObservationBuffers:
     def rings(self) -> dict[str, Ring]:
         """{stream name: its ring}."""
         every: list[Ring] = [*self.cameras.values(), *self.joints.values(), *self.grippers.values()]
+        every += [self.odometry] if self.odometry is not None else []
         return {ring.stream: ring for ring in every}
 
     def reset(self) -> None:
@@ -289,7 +182,7 @@ class ObservationBuffers:
         if still_ns > ring.max_age_ns and moved > MOVED:
             raise Refused(
                 "frozen",
-                f"{ring.stream}: the same picture on {ring.topic} for {_ms(still_ns)}, though the arm "
+                f"{ring.stream}: the same picture on {ring.topic} for {still_ns / MS:.0f} ms, though the arm "
                 f"moved by {moved:.3f} rad; look at the camera's driver, or where the camera looks",
             )
 
@@ -330,6 +223,18 @@ class ObservationBuffers:
         value = partial(_width, gripper)
         self._push(self.grippers[arm], cdr, now_ns, gripper.joints, value)
 
+    def base_odometry(self, cdr: bytes, now_ns: int) -> None:
+        """An Odometry of the base arrives now. KeyError where it is not looked at."""
+        ring = self.odometry
+        if ring is None:
+            raise KeyError("the base's odometry is not looked at")
+        try:
+            sample = decode_odometry(cdr)
+        except Refused as error:
+            ring.refuse(Refused(error.reason, f"{ring.stream}: on {ring.topic}: {error}"))
+        else:
+            ring.push(self._stamps[ring.stream].of(sample.stamp_ns, now_ns), sample.velocity, now_ns)
+
     def _push(
         self,
         ring: Ring[T],
@@ -367,7 +272,3 @@ def _state_ring(stream: str, states: Stream, past_s: float) -> Ring[Any]:
 
 def _width(gripper: Gripper, sample: JointSample) -> float:
     return gripper_width(gripper, sample.names, sample.positions.tolist())
-
-
-def _ms(ns: int) -> str:
-    return f"{ns / MS:.0f} ms"

@@ -1,4 +1,4 @@
-"""CDR bytes of camera and joint messages -> frames and joint samples, without copying pixels.
+"""CDR bytes of camera, joint and odometry messages -> frames and samples, without copying pixels.
 
 The bytes are what a raw subscription hands over: a serialised ROS 2 message with its four bytes of
 encapsulation. An image's pixels stay a view of them until something resizes them.
@@ -81,6 +81,15 @@ class JointSample:
     positions: FloatArray
 
 
+@dataclass(frozen=True)
+class OdometrySample:
+    """A nav_msgs/Odometry of a base that drives forward and turns. velocity: float64 [2], m/s along its x and
+    rad/s about its z axis; where it is, is relative to where its driver was started, and not kept."""
+
+    stamp_ns: int
+    velocity: FloatArray
+
+
 def decode_image(cdr: bytes) -> RawFrame:
     """A sensor_msgs/Image in one of `encodings.ENCODINGS`; its colours are not converted yet.
 
@@ -141,6 +150,16 @@ def decode_joint_state(cdr: bytes) -> JointSample:
     """A sensor_msgs/JointState. Raises Refused("undecodable")."""
     message = _deserialise(cdr, "sensor_msgs/msg/JointState")
     return JointSample(_stamp(message), tuple(message.name), message.position)
+
+
+def decode_odometry(cdr: bytes) -> OdometrySample:
+    """A nav_msgs/Odometry. Raises Refused: "undecodable", "nan" (a velocity that is not finite)."""
+    message = _deserialise(cdr, "nav_msgs/msg/Odometry")
+    twist = message.twist.twist
+    velocity = np.array([twist.linear.x, twist.angular.z])
+    if not np.isfinite(velocity).all():
+        raise Refused("nan", f"the base's velocity is not finite: {velocity[0]} m/s, {velocity[1]} rad/s")
+    return OdometrySample(_stamp(message), velocity)
 
 
 def _deserialise(cdr: bytes, kind: str) -> Any:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from vla_ros.errors import Refused
 from vla_ros.observation.assemble import Forward, newest_stamp, observation_at
-from vla_ros.observation.buffers import MS, ObservationBuffers
+from vla_ros.observation.buffers import ObservationBuffers
+from vla_ros.observation.ring import MS
 from vla_ros.policy.manifest_inputs import History
 from vla_ros.robot.config import Robot
 from vla_ros.types import Observation

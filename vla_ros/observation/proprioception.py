@@ -13,7 +13,13 @@ from vla_ros.action.rotations import encode_rotation, quaternion_to_matrix
 from vla_ros.errors import ContractError, Refused
 from vla_ros.policy.manifest import Manifest
 from vla_ros.policy.manifest_inputs import Horn, StateSlice
-from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
+from vla_ros.robot.channels import (
+    BASE_CHANNELS,
+    BASE_VELOCITY,
+    gripper_channel,
+    joint_channels,
+    tool_channels,
+)
 from vla_ros.robot.config import Arm
 from vla_ros.types import ActionChunk, FloatArray, Observation
 
@@ -27,12 +33,15 @@ def state_vector(
     in which the robot lists or sends them plays no part. Padding is 0.
     Raises Refused("incomplete") when the observation lacks one: it is never made up.
     """
-    found = [
-        np.zeros(part.size)
-        if part.arm is None
-        else state_signal(part, *arms[part.arm], observation, manifest.tool_rotation(part.arm))
-        for part in manifest.inputs.state
-    ]
+    found: list[FloatArray] = []
+    for part in manifest.inputs.state:
+        if part.signal == "padding":
+            found.append(np.zeros(part.size))
+        elif part.arm is None:
+            found.append(_group(observation, BASE_VELOCITY))
+        else:
+            rotation = manifest.tool_rotation(part.arm)
+            found.append(state_signal(part, *arms[part.arm], observation, rotation))
     return np.concatenate(found) if found else np.zeros(0)
 
 
@@ -47,9 +56,7 @@ def state_signal(
     Raises Refused("incomplete") when the observation lacks it.
     """
     group = {"joint_position": "joint_position", "gripper": "gripper"}.get(part.signal, "tcp_pose")
-    values = observation.state.get(f"{name}/{group}")
-    if values is None:
-        raise Refused("incomplete", f"the observation holds no {name}/{group}, which the policy needs")
+    values = _group(observation, f"{name}/{group}")
     if part.signal == "joint_position":
         if len(values) != part.size:
             raise Refused(
@@ -63,6 +70,14 @@ def state_signal(
     if arm.gripper is None:
         raise ContractError(f"policy: needs a gripper, but the robot's arm '{name}' declares none")
     return np.atleast_1d(gripper_signal(part, float(values[0]), arm.gripper.width))
+
+
+def _group(observation: Observation, name: str) -> FloatArray:
+    """Raises Refused("incomplete") when the observation lacks it."""
+    values = observation.state.get(name)
+    if values is None:
+        raise Refused("incomplete", f"the observation holds no {name}, which the policy needs")
+    return values
 
 
 def gripper_signal(part: StateSlice, width: float, ends: tuple[float, float]) -> FloatArray:
@@ -100,8 +115,10 @@ def with_predicted_state(observation: Observation, rows: ActionChunk | None) -> 
     state = dict(observation.state)
     for group, values in observation.state.items():
         arm, signal = group.split("/")
-        if signal == "joint_position":
-            channels: tuple[str, ...] = joint_channels(arm, len(values))
+        if group == BASE_VELOCITY:
+            channels: tuple[str, ...] = BASE_CHANNELS
+        elif signal == "joint_position":
+            channels = joint_channels(arm, len(values))
         elif signal == "tcp_pose":
             channels = tool_channels(arm)
         else:

@@ -9,10 +9,10 @@ from vla_ros.action.normalise import Scaling
 from vla_ros.errors import ContractError
 from vla_ros.policy.bundle import Bundle
 from vla_ros.policy.contract_inputs import input_lines
-from vla_ros.policy.contract_line import ContractLine, gripper_line, paired
+from vla_ros.policy.contract_line import ContractLine, base_line, gripper_line, paired, statistics_fix
 from vla_ros.policy.manifest import Manifest
 from vla_ros.policy.manifest_outputs import ActionSlice
-from vla_ros.policy.ranges import beyond, possible_action
+from vla_ros.policy.ranges import possible_action
 from vla_ros.robot.config import Arm, Robot
 
 
@@ -101,13 +101,9 @@ def _action(
 ) -> ContractLine:
     wants = ", ".join([str(part.size), *part.form])
     if part.arm is None:
-        if part.signal == "padding":
-            return ContractLine(True, "action padding", f"{part.size} columns", "ignored, as declared")
-        fix = (
-            f"policy '{manifest.name}' drives a base (base_velocity); robot '{robot.name}' takes none: "
-            f"export it with these columns as padding, or use a robot with a base"
-        )
-        return ContractLine(False, f"action {part.signal}", wants, "no base", fix)
+        if part.signal == "base_velocity":
+            return base_line(manifest, robot, "action", columns, scaling)
+        return ContractLine(True, "action padding", f"{part.size} columns", "ignored, as declared")
     what = f"action {part.arm}.{part.signal}"
     pair = paired(manifest, robot, part.arm)
     if pair is None:
@@ -115,13 +111,8 @@ def _action(
         return ContractLine(False, what, wants, "no such arm", fix)
     says, fix = _taken(manifest, part, *pair, robot)
     if not fix:
-        low, high = scaling.extent
-        wrong = beyond(low[columns], high[columns], *possible_action(part, pair[1], robot.safety))
-        if wrong:
-            fix = (
-                f"policy '{manifest.name}': {manifest.normalisation.action.file}: {what}: {wrong}: "
-                f"statistics of another robot or in other units; export it with those of '{robot.name}'"
-            )
+        possible = possible_action(part, pair[1], robot.safety)
+        fix = statistics_fix(manifest, robot, "action", what, columns, scaling, possible)
     return ContractLine(not fix, what, wants, says, fix)
 
 

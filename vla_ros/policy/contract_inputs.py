@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from vla_ros.action.normalise import Scaling
 from vla_ros.errors import ContractError
 from vla_ros.policy.bundle import Bundle
-from vla_ros.policy.contract_line import ContractLine, gripper_line, paired
+from vla_ros.policy.contract_line import ContractLine, base_line, gripper_line, paired, statistics_fix
 from vla_ros.policy.manifest import Manifest
 from vla_ros.policy.manifest_inputs import ImageInput, StateSlice
 from vla_ros.policy.prompt import fixed_words
-from vla_ros.policy.ranges import beyond, possible_state
+from vla_ros.policy.ranges import possible_state
 from vla_ros.robot.cameras import shown_size
 from vla_ros.robot.config import Arm, Robot
 
@@ -91,6 +91,8 @@ def _state(
     manifest: Manifest, part: StateSlice, columns: slice, scaling: Scaling, robot: Robot
 ) -> ContractLine:
     if part.arm is None:
+        if part.signal == "base_velocity":
+            return base_line(manifest, robot, "state", columns, scaling)
         return ContractLine(True, "state padding", f"{part.size} zeros", "zeros, as declared")
     what = f"state {part.arm}.{part.signal}"
     wants = ", ".join([str(part.size), *part.form])
@@ -101,13 +103,8 @@ def _state(
     name, arm = pair
     says, fix = _measured(manifest, part, name, arm, robot)
     if not fix:
-        low, high = scaling.extent
-        wrong = beyond(low[columns], high[columns], *possible_state(part, arm, robot.safety))
-        if wrong:
-            fix = (
-                f"policy '{manifest.name}': {manifest.normalisation.proprio.file}: {what}: {wrong}: "
-                f"statistics of another robot or in other units; export it with those of '{robot.name}'"
-            )
+        possible = possible_state(part, arm, robot.safety)
+        fix = statistics_fix(manifest, robot, "state", what, columns, scaling, possible)
     return ContractLine(not fix, what, wants, says, fix)
 
 

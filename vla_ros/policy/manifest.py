@@ -152,9 +152,10 @@ class Manifest(Model):
         if self.inputs.proprioception == "last_prediction":
             predicted = {(part.arm, part.signal) for part in self.outputs.action}
             for part in self.inputs.state:
-                if part.arm is not None and (part.arm, part.signal) not in predicted:
+                if part.signal != "padding" and (part.arm, part.signal) not in predicted:
+                    name = f"{part.arm}.{part.signal}" if part.arm else part.signal
                     raise ValueError(
-                        f"inputs.proprioception: {part.arm}.{part.signal} is not predicted, so the last "
-                        f"prediction cannot stand for it"
+                        f"inputs.proprioception: {name} is not predicted, so the last prediction cannot "
+                        f"stand for it"
                     )
         return self

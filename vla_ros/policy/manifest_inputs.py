@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from vla_ros.policy.manifest_model import GripperUnit, Model, PositiveInt, Rotation, check_part
+from vla_ros.policy.manifest_model import (
+    GripperUnit,
+    Model,
+    PositiveInt,
+    Rotation,
+    check_arm,
+    check_part,
+)
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -83,11 +90,14 @@ class StateSlice(Model):
     tcp_position    of the tool frame in the arm's base frame, m
     tcp_rotation    likewise, in the form `rotation`, with the axes of the manifest's `tool_rotations`
     gripper         as the unit `gripper` says, or through a linkage, `horn`
-    padding         zeros after normalisation; of no arm
+    base_velocity   forward m/s and turning rad/s, as measured; belongs to no arm
+    padding         zeros after normalisation; belongs to no arm
     """
 
     arm: str | None = None
-    signal: Literal["joint_position", "tcp_position", "tcp_rotation", "gripper", "padding"]
+    signal: Literal[
+        "joint_position", "tcp_position", "tcp_rotation", "gripper", "base_velocity", "padding"
+    ]  # fmt: skip
     size: PositiveInt
     signs: list[Literal[-1, 1]] | None = None
     rotation: Rotation | None = None
@@ -106,8 +116,7 @@ class StateSlice(Model):
     @model_validator(mode="after")
     def _fits(self) -> StateSlice:
         check_part(self.signal, self.size, self.rotation)
-        if (self.arm is None) != (self.signal == "padding"):
-            raise ValueError("arm is needed for every signal but padding, and only there")
+        check_arm(self.signal, self.arm)
         units = sum(unit is not None for unit in (self.gripper, self.horn))
         if units != (self.signal == "gripper"):
             raise ValueError(
@@ -146,9 +155,9 @@ class Prompt(Model):
     `max_tokens` on the right. A longer prompt is refused.
 
     The template may also hold (see `vla_ros.policy.prompt`) `{robot_tag}` (`robot_tag` here: the name that
-    the training data gave this robot), `{body}` (single arm or dual arms, from the robot's YAML), `{fps}` and
-    `{chunk_size}` (from outputs), `{views}` (the images' tags in order) and `{state}` (the normalised state
-    in 256 bins; the graph then has no input `state`)."""
+    the training data gave this robot), `{body}` (single arm or dual arms, and a mobile base if there is one,
+    from the robot's YAML), `{fps}` and `{chunk_size}` (from outputs), `{views}` (the images' tags in order)
+    and `{state}` (the normalised state in 256 bins; the graph then has no input `state`)."""
 
     template: str
     robot_tag: str | None = None
@@ -202,8 +211,13 @@ class Inputs(Model):
     @property
     def state_is_real(self) -> NDArray[np.bool_]:
         """bool [width the graph gets]: False where the state is padding."""
-        real = [part.arm is not None for part in self.state for _ in range(part.size)]
+        real = [part.signal != "padding" for part in self.state for _ in range(part.size)]
         return np.array([*real, *[False] * ((self.state_width or 0) - len(real))], dtype=bool)
+
+    @property
+    def tells_base_velocity(self) -> bool:
+        """Whether the state holds how fast the base moves."""
+        return any(part.signal == "base_velocity" for part in self.state)
 
     @property
     def window(self) -> History | None:

@@ -28,6 +28,12 @@ def check_part(signal: str, size: int, rotation: str | None) -> None:
         raise ValueError(f"{rotation or signal} has {expected} values, not {size}")
 
 
+def check_arm(signal: str, arm: str | None) -> None:
+    """Raise ValueError when a slice names an arm and belongs to none, or the other way round."""
+    if (arm is None) != (signal in ("base_velocity", "padding")):
+        raise ValueError("arm is needed for all signals but base_velocity and padding, and only there")
+
+
 def _known_rotation(rotation: str) -> str:
     rotation_size(rotation)
     return rotation

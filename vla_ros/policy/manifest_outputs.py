@@ -7,7 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vla_ros.policy.manifest_model import GripperRule, Model, PositiveInt, Rotation, check_part
+from vla_ros.policy.manifest_model import (
+    GripperRule,
+    Model,
+    PositiveInt,
+    Rotation,
+    check_arm,
+    check_part,
+)
 
 Signal = Literal[
     "tcp_position", "tcp_rotation", "joint_position", "joint_velocity", "gripper", "base_velocity", "padding"
@@ -88,8 +95,7 @@ class ActionSlice(Model):
     @model_validator(mode="after")
     def _fits(self) -> ActionSlice:
         check_part(self.signal, self.size, self.rotation)
-        if (self.arm is None) != (self.signal in ("base_velocity", "padding")):
-            raise ValueError("arm is needed for all signals but base_velocity and padding, and only there")
+        check_arm(self.signal, self.arm)
         if (self.gripper is not None) != (self.signal == "gripper"):
             raise ValueError("gripper (what its number means) is needed for gripper, and only there")
         self._check_reference()

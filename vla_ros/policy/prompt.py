@@ -43,7 +43,7 @@ def fixed_words(manifest: Manifest, robot: Robot) -> dict[str, str]:
     if prompt.robot_tag is not None:
         words["robot_tag"] = prompt.robot_tag
     if "body" in prompt.holds:
-        words["body"] = body(len(robot.arms))
+        words["body"] = body(len(robot.arms), mobile_base=robot.base is not None)
     if "fps" in prompt.holds:
         words["fps"] = f"{1 / outputs.step_s:g}"
     if "chunk_size" in prompt.holds:

@@ -8,8 +8,11 @@ from vla_ros.action.grippers import gripper_from_width
 from vla_ros.observation.proprioception import gripper_signal
 from vla_ros.policy.manifest_inputs import StateSlice
 from vla_ros.policy.manifest_outputs import ActionSlice
-from vla_ros.robot.config import Arm, Safety
+from vla_ros.robot.config import Arm, BaseLimits, Safety
 from vla_ros.types import FloatArray
+
+# (lowest, highest, their unit): a possible range of a slice's values, with a margin.
+Range = tuple[FloatArray, FloatArray, str]
 
 # Commands may ask for a little more than there is, and sensors overshoot: this part of a range.
 MARGIN = 0.1
@@ -32,7 +35,13 @@ def beyond(q01: FloatArray, q99: FloatArray, low: FloatArray, high: FloatArray, 
     return ""
 
 
-def possible_state(part: StateSlice, arm: Arm, safety: Safety) -> tuple[FloatArray, FloatArray, str]:
+def possible_base(limits: BaseLimits) -> Range:
+    """(lowest, highest) velocity [2] of a base, asked for or measured, with a margin, and their unit."""
+    high = (1 + 2 * VELOCITY_MARGIN) * np.array(limits.velocity)
+    return -high, high, "(m/s, rad/s)"
+
+
+def possible_state(part: StateSlice, arm: Arm, safety: Safety) -> Range:
     """(lowest, highest) value [size] of a state slice with a margin, and their unit.
 
     From the arm's joint limits, the gripper's width and the workspace, in the slice's own convention.
@@ -56,7 +65,7 @@ def possible_state(part: StateSlice, arm: Arm, safety: Safety) -> tuple[FloatArr
     return low - margin * (high - low), high + margin * (high - low), unit
 
 
-def possible_action(part: ActionSlice, arm: Arm, safety: Safety) -> tuple[FloatArray, FloatArray, str]:
+def possible_action(part: ActionSlice, arm: Arm, safety: Safety) -> Range:
     """(lowest, highest) value [size] of an action slice with a margin, and their unit.
 
     From the arm's joint limits, the gripper's width and the workspace, in the slice's own convention: what is

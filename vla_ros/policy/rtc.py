@@ -14,7 +14,6 @@ poses and at its due times. Relative targets of two chunks have different origin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +25,7 @@ from vla_ros.action.last_targets import LastTargets
 from vla_ros.action.latency import Latency
 from vla_ros.action.normalise import Scaling
 from vla_ros.policy.manifest import Manifest
-from vla_ros.robot.config import Arm
+from vla_ros.robot.config import Robot
 from vla_ros.types import ActionChunk, Observation
 
 # The paper's beta, the largest guidance weight. Beyond `steps` one Euler step would overshoot the target.
@@ -54,9 +53,9 @@ class Continuation:
     of the last ones counts, so that rarely a row moves that was already due.
     """
 
-    def __init__(self, manifest: Manifest, scaling: Scaling, arms: Mapping[str, Arm]) -> None:
-        """scaling, arms: as for `decode`."""
-        self._manifest, self._scaling, self._arms = manifest, scaling, arms
+    def __init__(self, manifest: Manifest, scaling: Scaling, robot: Robot) -> None:
+        """scaling, robot: as for `decode`."""
+        self._manifest, self._scaling, self._robot = manifest, scaling, robot
         self._previous: ActionChunk | None = None
         self._targets = LastTargets(manifest.outputs)
         self.latency = Latency()
@@ -89,7 +88,7 @@ class Continuation:
             latency_ns,
             self._manifest,
             self._scaling,
-            self._arms,
+            self._robot,
             speed,
             self.last,
         )
@@ -101,14 +100,14 @@ def make_guidance(
     latency_ns: int,
     manifest: Manifest,
     scaling: Scaling,
-    arms: Mapping[str, Arm],
+    robot: Robot,
     speed: float = 1.0,
     last: ActionChunk | None = None,
 ) -> Guidance | None:
     """Guidance towards what is left of `previous`, for a chunk from `observation`.
 
     previous: what the policy decoded last, whole, absolute. latency_ns: from the observation's stamp until
-    the new chunk acts. scaling, arms, speed, last: as for `decode`.
+    the new chunk acts. scaling, robot, speed, last: as for `decode`.
     None when nothing is left, or when `previous` is not from before the observation (the clock was set back).
     """
     stamp_ns = observation.stamp_ns
@@ -126,7 +125,7 @@ def make_guidance(
         due_ns=due,
         stamp_ns=stamp_ns,
     )
-    target = encode(rows, observation.state, manifest, scaling, arms, speed, last).values
+    target = encode(rows, observation.state, manifest, scaling, robot, speed, last).values
     # The row that is being approached when the chunk arrives is frozen too: the way to it has begun.
     frozen = min(int(np.searchsorted(due, stamp_ns + latency_ns)) + 1, overlap)
     return Guidance(target, soft_weights(len(due), frozen, overlap), frozen)

@@ -22,7 +22,6 @@ COMMAND_TOPICS = {
 INTERBOTIX_GRIPPER = "interbotix_xs_msgs/msg/JointSingleCommand"
 
 # Ours, of nodes without a namespace.
-# Ours, of nodes without a namespace.
 ACTION_CHUNK = "/vla/action_chunk"
 COMMAND = "/vla/command"
 CONTROL_SOURCE = "/vla/control_source"
@@ -31,8 +30,6 @@ PROMPT = "/vla/prompt"
 ESTOP = "/vla/estop"
 DIAGNOSTICS = "/diagnostics"
 TASK = "/sim_node/task"
-POLICY_STATUS = "/vla/policy_status"
-CONTROL_STATUS = "/vla/control_status"
 POLICY_STATUS = "/vla/policy_status"
 CONTROL_STATUS = "/vla/control_status"
 
@@ -90,11 +87,6 @@ def recorded_topics(robot: Robot, namespace: str = "/") -> tuple[RecordedTopic, 
             topics.append(_thinned(arm.gripper.states.topic, "sensor_msgs/msg/JointState", STATE_RATE_HZ))
             if arm.gripper.interbotix is not None:
                 topics.append(RecordedTopic(arm.gripper.interbotix.topic, INTERBOTIX_GRIPPER))
-    if robot.base is not None:
-        topics += [
-            _thinned(robot.base.odometry.topic, "nav_msgs/msg/Odometry", STATE_RATE_HZ),
-            RecordedTopic(robot.base.twist.topic, "geometry_msgs/msg/Twist"),
-        ]
     if robot.base is not None:
         topics += [
             _thinned(robot.base.odometry.topic, "nav_msgs/msg/Odometry", STATE_RATE_HZ),

@@ -30,3 +30,5 @@ def gripper_channel(arm: str) -> str:
 
 # The base's velocity: forward in m/s, turning in rad/s, positive to the left.
 BASE_CHANNELS = ("base/vx", "base/wz")
+# ... as measured: the group of an observation's state.
+BASE_VELOCITY = "base/velocity"

@@ -1,0 +1,139 @@
+"""How fast a base moves: from nav_msgs/Odometry to base/velocity of an observation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from tests.mobile_base import MOBILE, mobile_fields
+from tests.observation.feed import FRANKA, KINEMATICS, Feed, at
+from tests.observation.messages import joint_state, odometry
+from vla_ros.errors import ContractError, Refused
+from vla_ros.observation.buffers import ObservationBuffers
+from vla_ros.observation.decode import decode_odometry
+from vla_ros.observation.history import assemble_window
+from vla_ros.policy.manifest_inputs import History
+from vla_ros.robot.config import Robot
+
+
+class BaseFeed(Feed):
+    """With the odometry of a base at 20 Hz."""
+
+    def __init__(self, robot: Robot = MOBILE, past_s: float = 0.0) -> None:
+        super().__init__(robot, past_s)
+        self.buffers = ObservationBuffers(robot, ["front", "wrist"], past_s, base_velocity=True)
+
+    def odometry(self, ms: float, forward: float, turning: float = 0.0) -> None:
+        self.buffers.base_odometry(odometry(at(ms), forward, turning), self.now_ns(ms))
+
+
+def test_the_velocity_is_that_of_the_message() -> None:
+    sample = decode_odometry(odometry(at(3), 0.25, -0.5))
+    assert sample.stamp_ns == at(3)
+    assert sample.velocity.tolist() == [0.25, -0.5]
+    with pytest.raises(Refused, match=r"no nav_msgs/msg/Odometry"):
+        decode_odometry(joint_state(at(0), ["a"], [0.0]))
+
+
+def test_the_last_velocity_before_the_images_is_held() -> None:
+    """Neither interpolated to the images, which are newer than any odometry, nor carried on."""
+    feed = BaseFeed().all(0)
+    feed.odometry(-70, 0.1, 0.4)
+    feed.odometry(-20, 0.2, 0.3)
+    feed.odometry(30, 0.3, 0.2)
+    seen = feed.see()
+    assert seen.state["base/velocity"].tolist() == [0.2, 0.3]
+    assert seen.stamps_ns["base/odometry"] == at(-20)
+
+
+def test_a_policy_that_is_not_told_needs_no_odometry() -> None:
+    feed = Feed(MOBILE).all(0)
+    assert "base/velocity" not in feed.see().state
+    with pytest.raises(KeyError, match="not looked at"):
+        feed.buffers.base_odometry(odometry(at(0), 0.0, 0.0), at(0))
+
+
+def test_without_a_base_nobody_can_be_told() -> None:
+    with pytest.raises(ContractError, match="robot 'franka' has none"):
+        ObservationBuffers(FRANKA, ["front"], base_velocity=True)
+
+
+def test_missing_odometry_is_incomplete() -> None:
+    refused = BaseFeed().all(0).refusal()
+    assert refused.reason == "incomplete"
+    assert "base/odometry: nothing received on /mobile_base/odom" in str(refused)
+
+
+def test_odometry_only_from_after_the_images_is_incomplete() -> None:
+    feed = BaseFeed().all(0)
+    feed.odometry(10, 0.1)
+    assert str(feed.refusal()) == "base/odometry: nothing from before the images yet"
+
+
+def test_stale_odometry_is_refused() -> None:
+    feed = BaseFeed()
+    feed.odometry(-170, 0.5)
+    feed.all(0)
+    assert feed.see(30).state["base/velocity"].tolist() == [0.5, 0.0]
+    refused = feed.refusal(31)
+    assert refused.reason == "stale"
+    assert "base/odometry: newest sample on /mobile_base/odom is 201 ms old" in str(refused)
+
+
+def test_odometry_that_was_stale_at_the_images_time_is_refused_though_it_came_back() -> None:
+    feed = BaseFeed()
+    feed.odometry(-210, 0.5)
+    feed.all(0)
+    feed.odometry(35, 0.0)
+    refused = feed.refusal()
+    assert refused.reason == "stale"
+    assert "older than they are by 210 ms, at most 200 ms" in str(refused)
+
+
+@pytest.mark.parametrize(("forward", "turning"), [(math.nan, 0.0), (0.0, math.inf)])
+def test_a_velocity_that_is_no_number_is_refused(forward: float, turning: float) -> None:
+    feed = BaseFeed().all(0)
+    feed.odometry(-10, 0.1)
+    feed.odometry(20, forward, turning)
+    refused = feed.refusal()
+    assert refused.reason == "nan"
+    assert "base/odometry: on /mobile_base/odom: the base's velocity is not finite" in str(refused)
+    feed.odometry(30, 0.1)
+    assert feed.see().state["base/velocity"].tolist() == [0.1, 0.0]
+
+
+def test_a_driver_s_own_clock_may_be_left_aside() -> None:
+    fields = mobile_fields()
+    fields["base"] = {**fields["base"], "odometry": {**fields["base"]["odometry"], "stamps": "arrival"}}
+    feed = BaseFeed(Robot.model_validate(fields)).all(0)
+    feed.buffers.base_odometry(odometry(5, 0.7, 0.0), at(-5))
+    seen = feed.see()
+    assert seen.state["base/velocity"].tolist() == [0.7, 0.0]
+    assert seen.stamps_ns["base/odometry"] == at(-5)
+
+
+def test_a_window_has_the_velocity_of_each_time() -> None:
+    wanted = History(frames=3, stride_s=0.1, of=["images", "state"], before="refuse")
+    feed = BaseFeed(past_s=wanted.past_s)
+    for ms in range(-60, 360, 10):
+        feed.joints(ms)
+    for ms in range(-60, 310, 50):
+        feed.gripper(ms)
+        feed.odometry(ms, ms / 1000)
+        if ms >= -10:
+            feed.image("front", ms + 10)
+            feed.image("wrist", ms + 10)
+    found = assemble_window(feed.buffers, MOBILE, at(320), "lift it", KINEMATICS, wanted, at(-1000))
+    assert [seen.stamp_ns for seen in found.observations] == [at(100), at(200), at(300)]
+    velocities = [seen.state["base/velocity"][0] for seen in found.observations]
+    assert velocities == pytest.approx([0.09, 0.19, 0.29])
+
+
+def test_forgetting_forgets_odometry_too() -> None:
+    feed = BaseFeed().all(0)
+    feed.odometry(-10, 0.1)
+    assert feed.see().state["base/velocity"].dtype == np.float64
+    feed.buffers.reset()
+    assert not feed.buffers.rings["base/odometry"].samples
