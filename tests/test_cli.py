@@ -6,15 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 import yaml
+from mcap.reader import make_reader
+from rosbags.rosbag2 import Reader
 
 from tests.support import Started, Starter, wait_for
 from tests.tiny_bundle import franka_fields, write_tiny_bundle
+from vla_ros.policy.bundle import sha256_of
+from vla_ros.resources import policy_bundle
 
 NODES = ["control_node", "policy_node", "sim_node"]
 
@@ -187,3 +192,92 @@ def test_start_and_stop_from_another_terminal_in_a_namespace(
     started.wait_for_text("grab the blue cube", 20)
     done = vla("stop", "--namespace", "/left")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.graph
+def test_start_stop_and_reset_say_what_does_not_run(start_process: Starter, ros_domain: int) -> None:
+    for command in ("start", "stop", "reset"):
+        done = vla(command)
+        assert done.returncode == 1
+        where = f"no control_node in namespace / (ROS_DOMAIN_ID {ros_domain}): is `vla up` running there?"
+        assert where in done.stderr and "Traceback" not in done.stderr
+    started = start_process([sys.executable, "-m", "vla_ros.cli", "up", "--robot", "franka", "--sim"], "up")
+    for text in ("commanding at", "sim_node]: seed"):
+        started.wait_for_text(text, 90)
+    absent = "policy_node: does not run; only chunks that something else publishes are followed"
+    for command, answer in (("start", "started"), ("stop", "stopping"), ("reset", "reset")):
+        done = vla(command)
+        assert done.returncode == 0, done.stderr
+        assert absent in done.stdout and f"control_node: {answer}" in done.stdout
+    done = vla("stop", "--namespace", "left")
+    assert done.returncode == 1 and "no control_node in namespace /left" in done.stderr
+
+
+def contents(file: Path) -> dict[str, int]:
+    """{topic: messages}, by mcap's own reader and by rosbags', which must agree."""
+    with open(file, "rb") as stream:
+        summary = make_reader(stream).get_summary()
+        assert summary is not None and summary.statistics is not None
+        counts = summary.statistics.channel_message_counts
+        by_mcap = {channel.topic: counts.get(number, 0) for number, channel in summary.channels.items()}
+    with Reader(file) as reader:
+        assert {each.topic: each.msgcount for each in reader.connections} == by_mcap
+    return by_mcap
+
+
+@pytest.mark.graph
+def test_up_records_each_run(start_process: Starter, ros_domain: int, tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
+    argv = ["up", "--robot", "franka", "--policy", "franka_pick", "--sim", "--record", str(folder)]
+    command = [sys.executable, "-m", "vla_ros.cli", *argv, "--prompt", "pick up the red block"]
+    started = start_process(command, "vla up")
+    for text in ("ready: policy", "commanding at", "sim_node]: seed", "recordings go to"):
+        started.wait_for_text(text, 90)
+    assert vla("start").returncode == 0
+    started.wait_for_text("following the policy", 30)
+    time.sleep(3.0)
+    assert vla("stop").returncode == 0
+    started.wait_for_text("MB, stopped", 20)
+    (file,) = folder.iterdir()
+    found = contents(file)
+    for topic in ("/front/color/image_raw/compressed", "/wrist/color/image_raw/compressed"):
+        assert found[topic] > 10
+    for topic in (
+        "/franka_robot_state_broadcaster/measured_joint_states",
+        "/joint_trajectory_controller/joint_trajectory",
+        "/vla/command",
+    ):
+        assert found[topic] > 50
+    assert found["/vla/action_chunk"] > 5
+    with open(file, "rb") as stream:
+        reader = make_reader(stream)
+        (record,) = [each for each in reader.iter_metadata() if each.name == "rosbag2"]
+        (attached,) = reader.iter_attachments()
+    notes = yaml.safe_load(record.metadata["serialized_metadata"])["custom_data"]
+    assert notes["prompt"] == "pick up the red block" and notes["ended"] == "stopped"
+    assert (notes["robot"], notes["policy"], notes["policy_acted"]) == ("franka", "franka_pick", "true")
+    assert notes["policy_sha256"] == sha256_of(policy_bundle("franka_pick") / "policy.yaml")
+    shown = vla("robot", "show", "franka").stdout
+    assert yaml.safe_load(attached.data) == yaml.safe_load(shown)
+    # A recorder that dies is started again; the robot does not notice.
+    (recorder,) = [
+        each for each in psutil.Process(started.pid).children() if "record_node" in " ".join(each.cmdline())
+    ]
+    assert recorder.nice() == 10
+    assert vla("start").returncode == 0
+    wait_for(lambda: list(folder.glob("*.part")), 20, "a second recording")
+    recorder.kill()
+    wait_for(lambda: len(list(folder.glob("*.part"))) == 2, 40, "the recorder to be back")
+    assert started.returncode is None
+    os.kill(started.pid, signal.SIGINT)
+    assert started.wait(30) == 0, started.output
+    names = sorted(file.name.split("_")[-1] for file in folder.iterdir())
+    assert names == ["0001.mcap", "0002.mcap.part", "0003.mcap"]
+
+
+def test_up_refuses_a_folder_that_takes_no_recordings(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = vla("up", "--robot", "franka", "--sim", "--record", str(tmp_path / "file"))
+    assert done.returncode == 1
+    assert f"recordings' folder {tmp_path / 'file'}: cannot be made" in done.stderr
+    assert "sim_node" not in done.stdout

@@ -160,6 +160,23 @@ def test_a_policy_that_dies_is_started_again_and_the_others_go_on(start_process:
     gone([*pids_of(started, "policy"), *pids_of(started, "control")])
 
 
+SPARE = RESTARTING.replace('run("policy", True)', 'replace(run("policy", True), needed=False)').replace(
+    "import sys\n", "import sys\nfrom dataclasses import replace\n"
+)
+
+
+def test_one_that_is_not_needed_ends_nobody_and_is_tried_again_later(start_process: Starter) -> None:
+    started = start_process([sys.executable, "-c", SPARE, "3.0", SLEEPER], "supervisor")
+    wait_for(lambda: started.output.count(": pid ") == 2, 30, "children")
+    os.kill(pids_of(started, "policy")[0], signal.SIGKILL)
+    killed = time.monotonic()
+    wait_for(lambda: len(pids_of(started, "policy")) == 2, 30, "it to be started again")
+    assert time.monotonic() - killed > 1.0
+    assert alive(pids_of(started, "control")[0])
+    os.kill(started.pid, signal.SIGINT)
+    assert started.wait() == 0, started.output
+
+
 def test_a_policy_that_refuses_to_start_is_not_started_again(start_process: Starter) -> None:
     started = start_process([sys.executable, "-c", RESTARTING, "60.0", SLEEPER], "supervisor")
     wait_for(lambda: started.output.count(": pid ") == 2, 30, "children")
@@ -212,6 +229,14 @@ def test_the_table() -> None:
     for process in processes.table("franka", "p", True, ("-r", "__ns:=/left"), "pick up the red block"):
         assert process.argv[:4] == (sys.executable, "-m", f"vla_ros.nodes.{process.name}", "--ros-args")
         assert process.argv[-2:] == ("-r", "__ns:=/left")
+
+
+def test_recordings_get_a_node_that_nobody_needs() -> None:
+    recorder = processes.table("franka", "p", record="/data/runs", extra=("-r", "__ns:=/left"))[-1]
+    assert recorder.name == "record_node" and recorder.restart and not recorder.needed
+    assert 'folder:="/data/runs"' in recorder.argv and 'robot:="franka"' in recorder.argv
+    assert recorder.argv[-2:] == ("-r", "__ns:=/left")
+    assert all(process.needed for process in processes.table("franka", "p", sim=True))
 
 
 def test_cameras_with_a_source_get_a_node_each(tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ MODE = typer.Option(
     None, "--mode", help="How chunks follow one another: sync, newest, crossfade, ensemble (default) or rtc."
 )
 EXTRA_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
+# What a node that is there takes at most until it is active.
+ACTIVE_S = 20.0
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
 
 
@@ -260,7 +262,7 @@ def start(
     with _operator(namespace) as operator:
         if prompt is not None:
             operator.prompt(prompt)
-        for node in ("policy_node", "control_node"):
+        for node in _running(operator, "policy_node", "control_node"):
             typer.echo(f"{node}: {operator.trigger(f'{node}/start') or 'started'}")
 
 
@@ -271,7 +273,7 @@ def stop(namespace: str = typer.Option("/", "--namespace", help="Where `vla up` 
     `vla start` lets it go on; for an emergency there is `vla estop`.
     """
     with _operator(namespace) as operator:
-        for node in ("control_node", "policy_node"):
+        for node in _running(operator, "control_node", "policy_node"):
             typer.echo(f"{node}: {operator.trigger(f'{node}/stop') or 'stopped'}")
 
 
@@ -282,9 +284,8 @@ def reset(namespace: str = typer.Option("/", "--namespace", help="Where `vla up`
     Then `vla start` lets it move again.
     """
     with _operator(namespace) as operator:
-        for node in ("control_node", "policy_node"):
-            if node == "control_node" or operator.runs(node):
-                typer.echo(f"{node}: {operator.trigger(f'{node}/reset')}")
+        for node in _running(operator, "control_node", "policy_node"):
+            typer.echo(f"{node}: {operator.trigger(f'{node}/reset')}")
 
 
 @app.command()
@@ -331,6 +332,24 @@ def _operator(namespace: str) -> Iterator[Operator]:
             node.destroy_node()
     finally:
         rclpy.try_shutdown()
+
+
+def _running(operator: Operator, *nodes: str) -> Iterator[str]:
+    """Those of `nodes` that run, in turn. Without policy_node (`vla up` without --policy) the robot follows
+    chunks from elsewhere; that is said. Raises VlaRosError where there is no control_node."""
+    if not operator.runs("control_node"):
+        raise VlaRosError(
+            f"no control_node in namespace {operator.node.get_namespace()} (ROS_DOMAIN_ID "
+            f"{os.environ.get('ROS_DOMAIN_ID', '0')}): is `vla up` running there? (--namespace)"
+        )
+    for node in nodes:
+        if not operator.runs(node):
+            # It may be starting still, with control_node, and is there when that is active.
+            operator.wait_active("control_node", ACTIVE_S)
+        if operator.runs(node):
+            yield node
+        else:
+            typer.echo(f"{node}: does not run; only chunks that something else publishes are followed")
 
 
 def main() -> None:

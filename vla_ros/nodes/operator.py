@@ -21,6 +21,7 @@ from std_srvs.srv import Trigger
 
 from vla_ros.errors import VlaRosError
 from vla_ros.evaluation.summary import read_report
+from vla_ros.nodes.lifecycle import SEEN_S
 from vla_ros.nodes.qos import LATCHED
 from vla_ros.nodes.start_steps import DISCOVERED_S
 
@@ -30,6 +31,8 @@ CALL_TIMEOUT_S = 10.0
 TRIGGER_TIMEOUT_S = 120.0
 ASK_AGAIN_S = 3.0
 WATCH_PERIOD_S = 0.05
+# How long to look for a first other node.
+ALONE_S = 5.0
 
 
 class GraphError(VlaRosError):
@@ -73,8 +76,16 @@ class Operator:
         return str(response.message)
 
     def runs(self, node: str) -> bool:
-        """Whether `node` is in the graph, of what is discovered now."""
-        return (node, self.node.get_namespace()) in self.node.get_node_names_and_namespaces()
+        """Whether `node` is in the graph; waits for it while the graph is being discovered."""
+        deadline = time.monotonic() + ALONE_S
+        company = False
+        while True:
+            nodes = self.node.get_node_names_and_namespaces()
+            if (node, self.node.get_namespace()) in nodes or time.monotonic() > deadline:
+                return (node, self.node.get_namespace()) in nodes
+            if len(nodes) > 1 and not company:
+                company, deadline = True, time.monotonic() + SEEN_S
+            self.sleep(WATCH_PERIOD_S)
 
     def set_integer(self, node: str, name: str, value: int) -> None:
         """Set an integer parameter of `node`."""
