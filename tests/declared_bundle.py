@@ -74,8 +74,9 @@ def write_declared_bundle(
     plain = manifest_fields()
     files = bundle_files({**fields, **{key: plain[key] for key in ("inputs", "normalisation")}})
     files["prefix.onnx"] = _model(nodes, inputs, [goal], initialisers)
-    numbers = statistics(plain)
+    key = fields["normalisation"]["action"].get("key", "tiny")
+    numbers = {key: statistics(plain)["tiny"]}
     state = sum(part["size"] for part in fields["inputs"]["state"])
-    numbers["tiny"]["proprio"] = {"q01": [low] * state, "q99": [high] * state, "mask": [True] * state}
+    numbers[key]["proprio"] = {"q01": [low] * state, "q99": [high] * state, "mask": [True] * state}
     files["dataset_statistics.json"] = json.dumps(numbers).encode()
     return write_bundle(directory, fields, files)

@@ -17,7 +17,7 @@ from vla_ros.robot.config import Robot
 from vla_ros.robot.inherit import EXTENDS
 
 FILE = Path(__file__).resolve().parents[2] / "robot_configs" / "schema" / "robot.schema.json"
-_DRAFT = "http://json-schema.org/draft-07/schema#"
+DRAFT = "http://json-schema.org/draft-07/schema#"
 _PARTIAL = "Part"
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _EXTENDS = {
@@ -34,13 +34,13 @@ def robot_schema() -> dict[str, Any]:
     models = {**source.pop("$defs"), "Robot": source}
     definitions: dict[str, Any] = {}
     for name, model in sorted(models.items()):
-        definitions[name] = _draft7(model, partial=False)
-        definitions[name + _PARTIAL] = {**_draft7(model, partial=True), "type": ["object", "null"]}
+        definitions[name] = draft7(model, partial=False)
+        definitions[name + _PARTIAL] = {**draft7(model, partial=True), "type": ["object", "null"]}
     whole = definitions["Robot" + _PARTIAL]
     whole["properties"] = {EXTENDS: _EXTENDS, **whole["properties"]}
     whole |= {"required": [EXTENDS, "name"], "type": "object"}
     return {
-        "$schema": _DRAFT,
+        "$schema": DRAFT,
         "title": "A robot of vla_ros",
         "if": {"type": "object", "required": [EXTENDS]},
         "then": {"$ref": f"#/definitions/Robot{_PARTIAL}"},
@@ -54,10 +54,10 @@ def schema_text() -> str:
     return json.dumps(robot_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
-def _draft7(schema: Any, partial: bool) -> Any:
+def draft7(schema: Any, partial: bool) -> Any:
     """pydantic's schema (draft 2020-12) in draft 7; partial: of a part that lies over another file's."""
     if isinstance(schema, list):
-        return [_draft7(item, partial) for item in schema]
+        return [draft7(item, partial) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
     # Releases of pydantic differ in what they wrap, repeat and write as 1.0.
@@ -69,7 +69,7 @@ def _draft7(schema: Any, partial: bool) -> Any:
         return {"$ref": f"#/definitions/{name}{_PARTIAL if partial else ''}"}
     other = [option for option in schema.get("anyOf", []) if option.get("type") != "null"]
     if partial and len(other) == 1 and "$ref" in other[0]:
-        return _draft7(other[0], partial)
+        return draft7(other[0], partial)
     result: dict[str, Any] = {}
     for key, value in schema.items():
         if key == "unit":
@@ -82,9 +82,9 @@ def _draft7(schema: Any, partial: bool) -> Any:
             result[key] = _value(value, partial)
         elif key == "prefixItems":
             # A list replaces a list as a whole: nothing in it may be left out.
-            result["items"] = _draft7(value, False)
+            result["items"] = draft7(value, False)
         elif key == "items":
-            result.setdefault("items", _draft7(value, False))
+            result.setdefault("items", draft7(value, False))
         elif key == "default":
             result[key] = value
         elif key in _BOUNDS:
@@ -92,7 +92,7 @@ def _draft7(schema: Any, partial: bool) -> Any:
         elif key in ("type", "enum") and "const" in schema:
             continue
         elif key not in ("title", "propertyNames") and not (partial and key in ("required", "minProperties")):
-            result[key] = _draft7(value, partial)
+            result[key] = draft7(value, partial)
     if schema.get("patternProperties") and "additionalProperties" not in schema:
         result["additionalProperties"] = False
     return result
@@ -100,7 +100,7 @@ def _draft7(schema: Any, partial: bool) -> Any:
 
 def _value(schema: Any, partial: bool) -> Any:
     """The value of a key: in a part of a file, null takes out what the extended file has."""
-    inner = _draft7(schema, partial)
+    inner = draft7(schema, partial)
     if not partial or "$ref" in inner or {"type": "null"} in inner.get("anyOf", []):
         return inner  # what is referred to takes null itself
     if "type" in inner and not inner.keys() & {"const", "enum"}:
