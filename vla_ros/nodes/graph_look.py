@@ -19,13 +19,19 @@ from scipy.spatial.transform import Rotation
 from vla_ros.errors import KinematicsError, Refused, VlaRosError
 from vla_ros.nodes.topic_types import message_class
 from vla_ros.nodes.transport import RawReceiver
-from vla_ros.observation.decode import decode_compressed_image, decode_image, decode_joint_state
+from vla_ros.observation.decode import (
+    decode_compressed_image,
+    decode_image,
+    decode_joint_state,
+    decode_odometry,
+)
 from vla_ros.robot.config import Robot
 from vla_ros.robot.drivers import Call, Goal, Send, driver_for
-from vla_ros.robot.graph_check import JOINT_STATE, Endpoint, Line, Seen, Wanted, inputs, wanted_line
+from vla_ros.robot.drivers.twist import BaseTwist
+from vla_ros.robot.graph_check import JOINT_STATE, ODOMETRY, Endpoint, Line, Seen, Wanted, inputs, wanted_line
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import check_description, read_urdf
-from vla_ros.robot.measured_check import gripper_line, image_line, joint_lines, pose_lines
+from vla_ros.robot.measured_check import gripper_line, image_line, joint_lines, odometry_line, pose_lines
 from vla_ros.robot.states import positions_by_name
 from vla_ros.robot.yaml_lines import KeyPath, key_text
 from vla_ros.types import FloatArray
@@ -33,7 +39,7 @@ from vla_ros.types import FloatArray
 # Discovery takes a second and more on a busy machine.
 DISCOVERY_S, MEASURE_S = 5.0, 3.0
 _FEEDBACK, _FEEDBACK_TYPE = "/_action/feedback", "_FeedbackMessage"
-_STAMPED = (JOINT_STATE, "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+_STAMPED = (JOINT_STATE, ODOMETRY, "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
 @dataclass
@@ -96,6 +102,10 @@ def _outputs(robot: Robot, lines: list[Line]) -> list[Wanted]:
             if arm.gripper.interbotix is not None:
                 path, kind = (*at, "interbotix", "topic"), "interbotix_xs_msgs/msg/JointSingleCommand"
                 found.append(Wanted(path, arm.gripper.interbotix.topic, "subscriber", kind))
+    if robot.base is not None:
+        base, at = BaseTwist(robot.base), ("base", "twist")
+        found.append(Wanted((*at, "topic"), base.topic, "subscriber", _type_name(base.message_type)))
+        found += [_of_step((*at, "torque_service"), step) for step in base.start_steps()]
     return found
 
 
@@ -266,6 +276,12 @@ def _content_lines(robot: Robot, file: Path, last: dict[KeyPath, bytes]) -> list
                     Line(False, what, found, "correct type: pose_stamped_rpy carries roll, pitch, yaw")
                 )
     lines += pose_lines(robot, measured, published)
+    if robot.base is not None and (cdr := last.get(("base", "odometry", "topic"))):
+        try:
+            lines.append(odometry_line(robot.base, decode_odometry(cdr).velocity.tolist()))
+        except Refused as refused:
+            fix = "have the base's driver publish finite velocities"
+            lines.append(Line(False, "base.odometry velocity", str(refused), fix))
     for name, camera in robot.cameras.items():
         if cdr := last.get(("cameras", name, "topic")):
             try:

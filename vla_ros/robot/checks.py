@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from vla_ros.robot.base_checks import base_problems
 from vla_ros.robot.cameras import device_problems, source_problems, view_problems
 from vla_ros.robot.config import Arm, Box, Robot
 from vla_ros.robot.config_cameras import Camera
@@ -48,6 +49,9 @@ def consistency_problems(robot: Robot) -> list[Problem]:
                 )
             )
     problems += device_problems(robot.cameras)
+    if robot.base is not None:
+        problems += _stream_problems(("base", "odometry"), robot.base.odometry)
+    problems += base_problems(robot)
     for role, camera_name in robot.policy.cameras.items():
         if camera_name not in robot.cameras:
             problems.append(

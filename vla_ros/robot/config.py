@@ -41,6 +41,7 @@ from vla_ros.robot.config_fields import (
     Text,
     Thickness,
     Topic,
+    TurningSpeed,
     Width,
     unit,
 )
@@ -146,7 +147,7 @@ class BaseLimits(Model):
     """Forward and turning: velocity in m/s and rad/s, either way; acceleration in m/s^2 and rad/s^2, by which
     it speeds up and slows down."""
 
-    velocity: tuple[Speed, RotationSpeed]
+    velocity: tuple[Speed, TurningSpeed]
     acceleration: tuple[Acceleration, RotationAcceleration]
 
 

@@ -33,6 +33,10 @@ Thickness = Annotated[float, Field(ge=0.005, le=1, allow_inf_nan=False, json_sch
 Width = Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False, json_schema_extra=unit("m"))]
 Speed = Annotated[float, Field(gt=0, le=5, allow_inf_nan=False, json_schema_extra=unit("m/s"))]
 RotationSpeed = Annotated[float, Field(gt=0, le=20, allow_inf_nan=False, json_schema_extra=unit("rad/s"))]
+# Of a base, which does not turn round within a second.
+TurningSpeed = Annotated[
+    float, Field(gt=0, le=FULL_TURN, allow_inf_nan=False, json_schema_extra=unit("rad/s"))
+]
 Acceleration = Annotated[float, Field(gt=0, le=20, allow_inf_nan=False, json_schema_extra=unit("m/s^2"))]
 RotationAcceleration = Annotated[
     float, Field(gt=0, le=50, allow_inf_nan=False, json_schema_extra=unit("rad/s^2"))

@@ -21,7 +21,7 @@ _PUBLISHED_POSE = {
     "pose_stamped": "geometry_msgs/msg/PoseStamped",
     "pose_stamped_rpy": "geometry_msgs/msg/PoseStamped",
 }
-JOINT_STATE = "sensor_msgs/msg/JointState"
+JOINT_STATE, ODOMETRY = "sensor_msgs/msg/JointState", "nav_msgs/msg/Odometry"
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,8 @@ def inputs(robot: Robot) -> list[Wanted]:
             kind = _PUBLISHED_POSE[arm.published_pose.type]
             path = (*at, "published_pose", "topic")
             found.append(Wanted(path, arm.published_pose.topic, "publisher", kind, reliability="best_effort"))
+    if robot.base is not None:
+        found.append(_stream(("base", "odometry"), robot.base.odometry, kind=ODOMETRY))
     for name, camera in robot.cameras.items():
         kind = "sensor_msgs/msg/Image" if camera.transport == "raw" else "sensor_msgs/msg/CompressedImage"
         found.append(
@@ -139,10 +141,10 @@ def wanted_line(wanted: Wanted, seen: Seen, others: Mapping[str, Sequence[str]])
     return _measured_line(wanted, seen, what, nodes, _offers(wanted, others, seen.name))
 
 
-def _stream(path: KeyPath, stream: Stream, least_hz: float = 0.0) -> Wanted:
+def _stream(path: KeyPath, stream: Stream, least_hz: float = 0.0, kind: str = JOINT_STATE) -> Wanted:
     age = stream.max_age_ms if stream.stamps == "header" else None
     return Wanted(
-        (*path, "topic"), stream.topic, "publisher", JOINT_STATE, stream.reliability,
+        (*path, "topic"), stream.topic, "publisher", kind, stream.reliability,
         rate_hz=stream.rate_hz, max_age_ms=age, least_hz=least_hz,
     )  # fmt: skip
 
@@ -221,7 +223,7 @@ def _measured_line(wanted: Wanted, seen: Seen, what: str, nodes: str, offers: st
                 fix = (
                     "synchronise both machines' clocks (chrony, PTP), or have the node stamp by the ROS clock"
                 )
-                if wanted.type == JOINT_STATE:
+                if wanted.type in (JOINT_STATE, ODOMETRY):
                     fix += f"; where its stamps are another clock's, write {beside}.stamps: arrival"
                 return Line(False, what, found, fix)
         return Line(True, what, found)

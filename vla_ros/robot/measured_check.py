@@ -1,4 +1,4 @@
-"""What comes from a running robot against its YAML: joints, gripper, image sizes, and the tool's pose.
+"""What comes from a running robot against its YAML: joints, gripper, odometry, image sizes, the tool's pose.
 
 Plain data in, lines out: `vla_ros.nodes.graph_look` listens.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from vla_ros.errors import Refused
-from vla_ros.robot.config import Arm, Gripper, Robot
+from vla_ros.robot.config import Arm, Gripper, MobileBase, Robot
 from vla_ros.robot.config_cameras import Camera
 from vla_ros.robot.graph_check import Line
 from vla_ros.robot.states import positions_by_name
@@ -74,6 +74,19 @@ def gripper_line(name: str, gripper: Gripper, names: Sequence[str], positions: S
         return Line(True, what, where)
     fix = f"write {key}.reads: [what the joints sum up to when closed, and when open], in the driver's unit"
     return Line(False, what, where, fix)
+
+
+def odometry_line(base: MobileBase, velocity: Sequence[float]) -> Line:
+    """Whether the velocity (forward m/s, turning rad/s) in the odometry is one that the base may have."""
+    what, found = "base.odometry velocity", f"{velocity[0]:.3g} m/s, {velocity[1]:.3g} rad/s"
+    most = base.limits.velocity
+    if all(abs(value) <= limit for value, limit in zip(velocity, most, strict=True)):
+        return Line(True, what, found)
+    fix = (
+        "bring the base to a stand; where it stands, have its driver publish m/s along x and rad/s about z "
+        "(not mm/s, degrees/s)"
+    )
+    return Line(False, what, f"{found}, base.limits.velocity is [{most[0]:g}, {most[1]:g}]", fix)
 
 
 def image_line(name: str, camera: Camera, width: int, height: int) -> Line:

@@ -96,9 +96,9 @@ def _remedy(schema: Mapping[str, Any], value: Any, document: Document, path: Key
             return f"write milliseconds, not seconds: {value:g} s is {value * 1000:g} ms"
         if unit == "m" and size > 1:
             return f"write metres, not millimetres: {value:g} mm is {value / 1000:g} m"
-        if unit == "rad/s" and size > 20:
+        if unit == "rad/s" and size > schema["maximum"]:
             return f"write rad/s, not degrees/s: {value:g} deg/s is {math.radians(value):.4g} rad/s"
-        if unit == "m/s" and size > 5:
+        if unit == "m/s" and size > schema["maximum"]:
             return f"write m/s, not mm/s: {value:g} mm/s is {value / 1000:g} m/s"
         return "write a value in that range"
     if kind in ("number", "integer"):
