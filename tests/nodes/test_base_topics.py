@@ -17,6 +17,7 @@ from std_msgs.msg import String
 
 from tests.nodes.base_graph import MOST, TOPIC, BaseGraph, base_graph
 from tests.support import wait_for
+from vla_ros.nodes.graph_look import look
 from vla_ros.nodes.qos import LATCHED, STATUS_QOS, STATUS_TOPIC
 
 pytestmark = pytest.mark.graph
@@ -154,3 +155,15 @@ def test_a_base_whose_e_stop_is_released_does_not_set_off_by_itself(tmp_path: Pa
         graph.start()
         graph.drive(0.4, 0.0, lambda: graph.at(0.4, 0.0), "the base to be driven")
         graph.assert_limits()
+
+
+def test_the_live_check_looks_at_the_base(tmp_path: Path) -> None:
+    with base_graph(tmp_path) as graph:
+        looker = rclpy.create_node("looker", context=graph.graph.context)
+        lines = {line.what: line for line in look(looker, graph.graph.robot, tmp_path / "mobile.yaml")}
+        looker.destroy_node()
+        # Rates are the machine's as much as the driver's.
+        assert " Hz, declared 20 Hz" in lines["base.odometry.topic /mobile_base/odom"].found
+        assert lines["base.twist.topic /mobile_base/cmd_vel"].ok
+        assert lines["base.twist.torque_service /mobile_base/set_motor_torque_status"].ok
+        assert lines["base.odometry velocity"].found == "0 m/s, 0 rad/s"
