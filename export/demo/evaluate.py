@@ -2,7 +2,8 @@
 
 Timing follows the real graph: observations are taken every ``--period``, the chunk arrives after
 ``--delay``, each step is due at the observation's time plus k x 0.1 s, the command looks ahead by the
-actuation latency, and the hand reports its width at 15 Hz.
+actuation latency, and the hand reports its width at 15 Hz. A chunk that arrives is decoded as policy_node
+decodes it, with what was asked of the hand before.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,28 +23,29 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from vla_ros.action.grippers import gripper_is_open
-from vla_ros.action.normalise import Scaling, denormalise, normalise
-from vla_ros.action.rotations import matrix_to_quaternion, quaternion_to_matrix, rot6d_to_matrix
+from vla_ros.action.decode import decode
+from vla_ros.action.last_targets import LastTargets
+from vla_ros.action.normalise import Scaling, normalise
+from vla_ros.action.rotations import matrix_to_quaternion, quaternion_to_matrix
 from vla_ros.action.schedule import MODES, make_scheduler
 from vla_ros.evaluation.statistics import wilson_interval
 from vla_ros.export.demo.encoding import VIEWS, shrink, state_vector
-from vla_ros.export.demo.expert import ACTION_SIZE, HORIZON, STEP_S
+from vla_ros.export.demo.expert import ACTION_SIZE, HORIZON
+from vla_ros.export.demo.manifest import manifest_fields
 from vla_ros.export.demo.text import encode
 from vla_ros.export.demo.tracking import TICK_S, Tracker
-from vla_ros.policy.manifest_model import Binary, GripperRule
-from vla_ros.robot.channels import gripper_channel, tool_channels
+from vla_ros.policy.manifest import Manifest
+from vla_ros.resources import robot_config
+from vla_ros.robot.channels import gripper_channel
+from vla_ros.robot.config import Robot
+from vla_ros.robot.load import load_robot
 from vla_ros.sim.task import EVALUATION_SEED_START, TIME_LIMIT, PickTask, draw_scene
 from vla_ros.sim.world import World
-from vla_ros.types import ActionChunk, FloatArray
+from vla_ros.types import FloatArray, Observation, RawChunk
 
 GRIP_FORCE = 30.0
 GRIPPER_STATE_PERIOD_S = 1 / 15
 LEAD_S = 0.04
-GRIPPER_RULE = GripperRule(unit="open_fraction", binary=Binary(threshold=0.5, hysteresis=0.1))
-
-CHANNELS = (*tool_channels("arm"), gripper_channel("arm"))
-GRIPPER_WIDTHS = (0.0, 0.08)
 
 # images [2, 96, 128, 3] uint8, tokens int64 [16], state float32 [10] normalised, noise [16, 10]
 # -> normalised chunk float32 [16, 10]
@@ -54,10 +57,11 @@ Infer = Callable[
 
 @dataclass(frozen=True)
 class Policy:
-    """A network with the scaling of its action and its state."""
+    """A network with what its bundle declares, and the scaling of its action and its state."""
 
     infer: Infer
     tokenizer: Any
+    manifest: Manifest
     action: Scaling
     proprio: Scaling
 
@@ -81,18 +85,17 @@ class Episode:
     closest: float
 
 
-def to_chunk(values: FloatArray, tool: FloatArray, stamp: float) -> ActionChunk:
-    """Relative targets in SI units [16, 10], seen from ``tool`` at ``stamp`` [s], to absolute ones."""
-    rotations = tool[:3, :3] @ rot6d_to_matrix(values[:, 3:9], "columns")
-    positions = values[:, :3] @ tool[:3, :3].T + tool[:3, 3]
-    widths = np.where(gripper_is_open(values[:, 9], GRIPPER_RULE), *reversed(GRIPPER_WIDTHS))
-    due = stamp + STEP_S * np.arange(1, HORIZON + 1)
-    return ActionChunk(
-        CHANNELS,
-        np.column_stack([positions, matrix_to_quaternion(rotations), widths]),
-        np.rint(due * 1e9).astype(np.int64),
-        round(stamp * 1e9),
-    )
+@cache
+def franka() -> Robot:
+    """The robot that the demo policy is for."""
+    return load_robot(robot_config("franka"))
+
+
+def observed(tool: FloatArray, width: float, stamp: float) -> Observation:
+    """What a chunk is decoded from: tool pose [4, 4] and gripper width [m] at ``stamp`` [s]."""
+    pose = np.concatenate([tool[:3, 3], matrix_to_quaternion(tool[:3, :3])])
+    state = {"arm/tcp_pose": pose, "arm/gripper": np.array([width])}
+    return Observation({}, state, "", {}, round(stamp * 1e9))
 
 
 def run(world: World, tracker: Tracker, policy: Policy, seed: int, timing: Timing) -> Episode:
@@ -107,8 +110,11 @@ def run(world: World, tracker: Tracker, policy: Policy, seed: int, timing: Timin
     period = max(1, round(timing.period / TICK_S))
     phase = rng.uniform(0, GRIPPER_STATE_PERIOD_S)
     widths = [world.gripper_width]
-    waiting: list[tuple[float, ActionChunk]] = []
-    scheduler = make_scheduler(timing.mode, {CHANNELS[-1]: GRIPPER_WIDTHS})
+    waiting: list[tuple[float, RawChunk, Observation]] = []
+    asked = LastTargets(policy.manifest.outputs)
+    hand = franka().arms["arm"].gripper
+    assert hand is not None
+    scheduler = make_scheduler(timing.mode, {gripper_channel("arm"): hand.width})
     gripper, closest, tick = np.nan, np.inf, 0
     while judge.outcome == "running":
         now = tick * TICK_S
@@ -119,11 +125,13 @@ def run(world: World, tracker: Tracker, policy: Policy, seed: int, timing: Timin
             images = np.stack([shrink(world.render(camera)) for camera in VIEWS])
             state = normalise(state_vector(tool, width), policy.proprio).astype(np.float32)
             noise = rng.standard_normal((HORIZON, ACTION_SIZE), dtype=np.float32)
-            chunk = policy.infer(images, tokens, state, noise)
-            absolute = to_chunk(denormalise(chunk, policy.action), tool, now)
-            waiting.append((now + timing.delay, absolute))
+            raw = RawChunk(policy.infer(images, tokens, state, noise))
+            waiting.append((now + timing.delay, raw, observed(tool, width, now)))
         while waiting and waiting[0][0] <= now + 1e-9:
-            scheduler.add(waiting.pop(0)[1], round(now * 1e9))
+            _, raw, seen = waiting.pop(0)
+            chunk = decode(raw, seen, policy.manifest, policy.action, franka(), last=asked.rows)
+            asked.published(chunk, seen.state)
+            scheduler.add(chunk, round(now * 1e9))
         target = scheduler.sample(round((now + LEAD_S) * 1e9))
         if target is not None:
             pose = np.eye(4)
@@ -168,7 +176,8 @@ def torch_policy(checkpoint: Path, flow_steps: int) -> Policy:
         )
         return sample(model, keys, values, torch.from_numpy(noise)[None], flow_steps)[0].numpy()
 
-    return Policy(infer, build_tokenizer(), action.scaling, proprio.scaling)
+    manifest = Manifest.model_validate({**manifest_fields(flow_steps, (0.0, 0.0)), "sha256": {}})
+    return Policy(infer, build_tokenizer(), manifest, action.scaling, proprio.scaling)
 
 
 def bundle_policy(directory: Path) -> Policy:
@@ -190,7 +199,7 @@ def bundle_policy(directory: Path) -> Policy:
         inputs |= {"tokens": tokens[None], "state": state[None]}
         return network.infer(inputs, noise).values
 
-    return Policy(infer, read_tokenizer(bundle), bundle.action, bundle.proprio)
+    return Policy(infer, read_tokenizer(bundle), bundle.manifest, bundle.action, bundle.proprio)
 
 
 _worker: tuple[World, Tracker, Policy] | None = None

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import tempfile
 import time
 import warnings
@@ -30,11 +29,11 @@ from torch import Tensor, nn
 
 from vla_ros.action.normalise import normalise
 from vla_ros.export.demo.dataset import Demonstrations, Statistics
-from vla_ros.export.demo.encoding import NETWORK_HEIGHT, NETWORK_WIDTH, VIEWS
-from vla_ros.export.demo.evaluate import GRIPPER_RULE
-from vla_ros.export.demo.expert import ACTION_SIZE, HORIZON, STEP_S
+from vla_ros.export.demo.encoding import VIEWS
+from vla_ros.export.demo.expert import ACTION_SIZE, HORIZON
+from vla_ros.export.demo.manifest import NAME, manifest_fields
 from vla_ros.export.demo.model import DemoPolicy, sample
-from vla_ros.export.demo.text import MAX_TOKENS, PAD_ID, build_tokenizer
+from vla_ros.export.demo.text import build_tokenizer
 from vla_ros.export.demo.train import load_policy
 from vla_ros.export.guided import INPUTS, OUTPUTS, GuidedStep, sample_guided
 from vla_ros.policy.bundle import Bundle, write_bundle
@@ -42,7 +41,6 @@ from vla_ros.policy.onnx_backend import OnnxPolicy
 from vla_ros.policy.parity import ParityCase, parity_bytes, run_parity
 from vla_ros.policy.rtc import Guidance, soft_weights
 
-NAME = "franka_pick"
 PARITY_CASES = 4
 FROZEN = 3
 PARITY_TOLERANCE = 2e-3
@@ -142,76 +140,6 @@ def parity_cases(
     return cases
 
 
-def manifest(steps: int, latency: tuple[float, float]) -> dict[str, Any]:
-    """Fields of ``policy.yaml`` but the checksums."""
-    image = {
-        "height": NETWORK_HEIGHT,
-        "width": NETWORK_WIDTH,
-        "kernel": "area",
-        "fit": "stretch",
-        "colour": "rgb",
-        "dtype": "uint8",
-    }
-    relative = {"arm": "arm", "reference": "eef_relative"}
-    gripper = GRIPPER_RULE.model_dump(exclude_none=True)
-    return {
-        "schema_version": 3,
-        "name": NAME,
-        "embodiment": "franka_fr3",
-        "arms": ["arm"],
-        "inputs": {
-            "images": [{"role": view, **image} for view in VIEWS],
-            "state": [
-                {"arm": "arm", "signal": "tcp_position", "size": 3},
-                {"arm": "arm", "signal": "tcp_rotation", "rotation": "rot6d_columns", "size": 6},
-                {"arm": "arm", "signal": "gripper", "gripper": {"unit": "width_m"}, "size": 1},
-            ],
-            "prompt": {
-                "template": "{instruction}",
-                "tokenizer": "tokenizer.json",
-                "max_tokens": MAX_TOKENS,
-                "pad_id": PAD_ID,
-                "lowercase": True,
-            },
-            "history": 1,
-        },
-        "outputs": {
-            "horizon": HORIZON,
-            "dt_s": STEP_S,
-            "first_step": 1,
-            "action": [
-                {**relative, "signal": "tcp_position", "size": 3},
-                {**relative, "signal": "tcp_rotation", "size": 6, "rotation": "rot6d_columns"},
-                {"arm": "arm", "signal": "gripper", "size": 1, "gripper": gripper},
-            ],
-        },
-        "normalisation": {
-            vector: {
-                "kind": "q01_q99",
-                "format": "dataset_statistics",
-                "file": "dataset_statistics.json",
-                "key": NAME,
-                "clip": False,
-            }
-            for vector in ("action", "proprio")
-        },
-        "sampler": {
-            "kind": "flow_matching",
-            "direction": "noise_to_data",
-            "steps": steps,
-            "noise_seed": 0,
-            "rtc": "guided",
-        },
-        "graphs": {"prefix": "prefix.onnx", "step": "step.onnx", "step_guided": "step_guided.onnx"},
-        "parity": "parity.npz",
-        "latency": {
-            "device": f"{platform.machine()} CPU, onnxruntime, 1 thread",
-            "p50_ms": round(latency[0], 2),
-            "p99_ms": round(latency[1], 2),
-        },
-    }
-
-
 def measure(bundle: Bundle, cases: list[ParityCase]) -> tuple[float, float]:
     """p50 and p99 of one inference [ms]."""
     policy = OnnxPolicy(bundle, threads=1)
@@ -272,9 +200,9 @@ def main(
     size = sum(len(v) for v in files.values() if isinstance(v, bytes))
     if size > SIZE_LIMIT:
         raise SystemExit(f"the bundle would be {size / 2**20:.1f} MB, the limit is 25 MB")
-    draft = write_bundle(out, manifest(steps, (0.0, 0.0)), files)
+    draft = write_bundle(out, manifest_fields(steps, (0.0, 0.0)), files)
     latency = measure(draft, cases)
-    bundle = write_bundle(out, manifest(steps, latency), files)
+    bundle = write_bundle(out, manifest_fields(steps, latency), files)
     result = run_parity(bundle, OnnxPolicy(bundle, threads=1))
     console.print(
         f"{out}: {size / 2**20:.1f} MB, inference p50 {latency[0]:.1f} ms, parity error "
