@@ -212,6 +212,12 @@ arms:
 cameras:
   front: {{topic: TODO, camera_info: TODO, width: TODO, height: TODO, rate_hz: TODO, max_age_ms: TODO}}
 
+# Where the arm stands on a base that drives:
+# base:
+#   odometry: {{topic: TODO, rate_hz: TODO, max_age_ms: TODO}}
+#   limits: {{velocity: [TODO, TODO], acceleration: [TODO, TODO]}}   # forward and turning, m and rad
+#   twist: {{topic: TODO}}
+
 observation:
   max_skew_ms: 60
 
