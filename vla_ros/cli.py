@@ -1,5 +1,5 @@
-"""The command line: `vla up`, `sim`, `check`, `bench`, `demo`; for a graph that runs `start`, `stop`, `estop`
-and `reset`.
+"""The command line: `vla up`, `sim`, `check`, `bench`, `demo`; for a graph that runs `start`, `stop`,
+`estop`, `reset` and `recover`.
 
 Everything heavy is imported inside the command that needs it, so that `vla --help` answers at once and
 `vla check` works where there is no ROS.
@@ -308,6 +308,40 @@ def estop(
             return
         for line in stop_once(button):
             typer.echo(line)
+
+
+@app.command()
+def recover(
+    robot: str = ROBOT,
+    yes: bool = typer.Option(False, "--yes", help="Do not ask where the arm may fall or move."),
+    namespace: str = typer.Option("/", "--namespace", help="Where `vla up` put the nodes."),
+) -> None:
+    """Have a driver obey again after a fault, such as a Franka's reflex, by what the robot's YAML says.
+
+    Look first why the robot stopped, and clear its way: nothing here finds that out. Each step is told.
+    Refused while anybody commands the robot; afterwards `vla reset` and `vla start` let it move.
+
+        vla recover --robot franka
+    """
+    from vla_ros import resources
+    from vla_ros.robot.load import load_robot
+    from vla_ros.ros_environment import require_ros
+
+    require_ros()
+    description = load_robot(resources.robot_config(robot))
+    from vla_ros.nodes import recovery
+
+    found = recovery.recoveries(description)
+    for name, (_, each) in found.items():
+        for step in each.steps:
+            typer.echo(f"{name}: will {step.what}")
+        if each.warning:
+            typer.echo(f"{name}: mind, {each.warning}")
+    if any(each.warning for _, each in found.values()) and not yes:
+        typer.confirm("Go on?", abort=True)
+    with _operator(namespace) as operator:
+        recovery.recover(operator.node, found, typer.echo)
+    typer.echo("recovered; `vla reset` and `vla start` let it move again")
 
 
 @contextlib.contextmanager

@@ -282,7 +282,7 @@ def test_nothing_runs(ros_domain: int) -> None:
     done = check("franka", "--live")
     assert done.returncode == 1
     assert "no publisher" in done.stdout and "no subscriber" in done.stdout and "no action" in done.stdout
-    assert done.stderr.startswith("vla: 9 of 12 lines are wrong (") and "Traceback" not in done.stderr
+    assert done.stderr.startswith("vla: 12 of 15 lines are wrong (") and "Traceback" not in done.stderr
 
 
 def check(*argv: str) -> subprocess.CompletedProcess[str]:

@@ -263,8 +263,8 @@ def test_urdf_that_is_none(folder: Path) -> None:
             "arms.arm.driver: found 'joint_positio'; expected one",
         ),
         (
-            "      joint_trajectory: {topic: /joint_trajectory_controller/joint_trajectory}",
-            "      joint_trajectory:",
+            "        topic: /joint_trajectory_controller/joint_trajectory\n",
+            "",
             None,
         ),
         ("min: [0.15,", "min: [0.35,", None),
@@ -341,7 +341,8 @@ def test_home_outside_the_workspace(folder: Path) -> None:
 
 
 def test_driver_without_an_entry(folder: Path) -> None:
-    text = changed("      joint_trajectory: {topic: /joint_trajectory_controller/joint_trajectory}\n", "")
+    entry = FRANKA[FRANKA.index("      joint_trajectory:\n") : FRANKA.index("      joint_position:")]
+    text = changed(entry, "")
     assert refusal(folder, text) == [
         f"franka.yaml:{line_of(text, 'driver: joint')}: arms.arm.driver: found 'joint_trajectory', "
         "which has no entry under drivers; expected one of 'joint_position', 'cartesian_pose'; "

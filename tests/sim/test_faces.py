@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
@@ -34,18 +33,6 @@ def test_franka_aggregates_arm_and_fingers_at_30_hz(stage: Callable[[str], Stage
     np.testing.assert_allclose(heard[-1].position[:7], subject.arm.body.positions(), atol=1e-3)
     assert sum(heard[-1].position[7:]) == pytest.approx(subject.arm.gripper.width, abs=1e-6)
     subject.peer.destroy_subscription(subscription)
-
-
-def test_a_reliable_subscriber_gets_nothing_of_frankas_own_stream(stage: Callable[[str], Stage]) -> None:
-    subject = stage("franka")
-    topic = subject.arm.config.states.topic
-    heard: dict[ReliabilityPolicy, list[JointState]] = {}
-    for reliability in (ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT):
-        qos = QoSProfile(depth=10, reliability=reliability)
-        append = heard.setdefault(reliability, []).append
-        subject.peer.create_subscription(JointState, topic, append, qos)
-    subject.until(lambda: len(heard[ReliabilityPolicy.BEST_EFFORT]) > 50, "joint states, best effort")
-    assert not heard[ReliabilityPolicy.RELIABLE]
 
 
 def by_name(message: JointState) -> dict[str, float]:

@@ -3,11 +3,13 @@
 A real arm runs one of the controllers at a time; the twin listens to all that the robot YAML names.
 
 franka_ros2 (franka_bringup, franka.launch.py) has a joint_state_publisher beside its broadcasters, which puts
-the newest of the arm's and of franka_gripper's joint states together at 30 Hz (`joint_state_rate`).
+the newest of the arm's and of franka_gripper's joint states together at 30 Hz (`joint_state_rate`). What a
+reflex does is told in `vla_ros.sim.drivers.reflex`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,15 @@ from geometry_msgs.msg import PoseStamped
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.errors import Refused
 from vla_ros.robot.config import Arm
 from vla_ros.robot.config_fields import Stream
 from vla_ros.sim.arm import SimArm
 from vla_ros.sim.controllers import SECOND_NS, TrajectoryPoint, pose_matrix
 from vla_ros.sim.drivers.face import Command, Face, Host, JointStates, Output, arm_values
 from vla_ros.sim.drivers.gripper_action import GripperServer
+from vla_ros.sim.drivers.reflex import Reflex
+from vla_ros.types import FloatArray
 
 FRANKA_GRIPPER = "franka_gripper/joint_states"
 AGGREGATED_HZ = 30.0
@@ -33,6 +38,14 @@ class Ros2Control(Face):
         self._arm = arm
         config, gripper = arm.config, arm.gripper
         self._gripper = None
+        self._reflex = None
+        self._values = arm_values(arm)
+        recovery = getattr(config.drivers, config.driver).recovery
+        if recovery is not None:
+            try:
+                self._reflex = Reflex(host, arm.name, recovery, self._stay)
+            except ImportError as error:
+                host.node.get_logger().info(f"{arm.name}: no reflex is simulated ({error})")
         outputs: list[Output] = []
         if gripper is not None and gripper.config.states.topic == config.states.topic:
             # joint_state_broadcaster: every joint in one message.
@@ -46,9 +59,7 @@ class Ros2Control(Face):
                 outputs.append(JointStates(host.node, stream, "", names, self._together))
             if aggregated != config.states.topic:
                 outputs.append(
-                    JointStates(
-                        host.node, config.states, config.base_frame, config.joints, lambda: arm_values(arm)
-                    )
+                    JointStates(host.node, config.states, config.base_frame, config.joints, self._arm_values)
                 )
             if gripper is not None:
                 zeros = np.zeros(len(gripper.config.joints))
@@ -82,10 +93,29 @@ class Ros2Control(Face):
         """See Face."""
         if self._gripper is not None:
             self._gripper.destroy()
+        if self._reflex is not None:
+            self._reflex.destroy()
 
-    def _together(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _stay(self) -> None:
+        self._arm.controllers.reset(self._arm.body.positions())
+
+    def _arm_values(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Of the arm's joints; after a reflex, of when it came."""
+        if self._reflex is None or self._reflex.obeys:
+            self._values = arm_values(self._arm)
+        return self._values
+
+    def _awake(self, obey: Callable[[Any, int], None]) -> Callable[[Any, int], None]:
+        def obey_unless_stopped(message: Any, now_ns: int) -> None:
+            if self._reflex is not None and not self._reflex.obeys:
+                raise Refused("reflex", "the arm has stopped with a reflex")
+            obey(message, now_ns)
+
+        return obey_unless_stopped
+
+    def _together(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         assert self._arm.gripper is not None
-        q, v, effort = arm_values(self._arm)
+        q, v, effort = self._arm_values()
         fingers = self._arm.gripper.positions()
         rest = np.zeros(len(fingers))
         return np.append(q, fingers), np.append(v, rest), np.append(effort, rest)
@@ -99,7 +129,7 @@ class Ros2Control(Face):
                     "joint_position",
                     Float64MultiArray,
                     drivers.joint_position.topic,
-                    lambda message, _: self._arm.controllers.joint_position(message.data),
+                    self._awake(lambda message, _: self._arm.controllers.joint_position(message.data)),
                     "std_msgs/msg/Float64MultiArray",
                 )
             )
@@ -109,7 +139,7 @@ class Ros2Control(Face):
                     "joint_trajectory",
                     JointTrajectory,
                     drivers.joint_trajectory.topic,
-                    self._trajectory,
+                    self._awake(self._trajectory),
                     "trajectory_msgs/msg/JointTrajectory",
                 )
             )
@@ -119,7 +149,7 @@ class Ros2Control(Face):
                     "cartesian_pose",
                     PoseStamped,
                     drivers.cartesian_pose.topic,
-                    self._cartesian_pose,
+                    self._awake(self._cartesian_pose),
                     "geometry_msgs/msg/PoseStamped",
                 )
             )
