@@ -13,9 +13,10 @@ import numpy as np
 
 from vla_ros.action.rotations import matrix_to_quaternion
 from vla_ros.action.schedule import MODES
+from vla_ros.benchmarks._invariant_base import Base
 from vla_ros.benchmarks._invariant_robot import MS, Robot
 from vla_ros.errors import Refused
-from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
+from vla_ros.robot.channels import BASE_CHANNELS, gripper_channel, joint_channels, tool_channels
 from vla_ros.safety.modes import ESTOP, IDLE
 from vla_ros.types import ActionChunk, FloatArray
 
@@ -24,6 +25,8 @@ KINDS = (0.12, 0.10, 0.03, 0.20, 0.14, 0.03, 0.20, 0.18)
 # So many poses in which links collide are looked for, out of so many around home.
 COLLISIONS, LOOKED_AT = 8, 1500
 NOT_NUMBERS = (np.nan, np.inf, -np.inf, 1e300)
+# How often something happens to a base, of all that happens.
+TO_THE_BASE = 0.1
 
 
 class Enemy:
@@ -61,6 +64,9 @@ class Enemy:
 
     def _attack(self) -> None:
         robot, rng = self._robot, self._rng
+        if robot.base is not None and rng.random() < TO_THE_BASE:
+            self._attack_base(robot.base)
+            return
         act = rng.integers(0, 1000)
         if act < 850:
             chunk = self._chunk()
@@ -88,6 +94,18 @@ class Enemy:
         else:
             name = str(rng.choice(list(robot.q)))
             robot.q[name] = robot.q[name] + rng.normal(0, 0.002, len(robot.q[name]))
+
+    def _attack_base(self, base: Base) -> None:
+        rng = self._rng
+        act = rng.choice(4, p=(0.2, 0.5, 0.15, 0.15))
+        if act == 0:
+            base.blind = int(rng.integers(2, 60))
+        elif act == 1:
+            base.limp = int(rng.integers(50, 300))
+        elif act == 2:
+            base.shown = rng.uniform(-50.0, 50.0, 2)
+        else:
+            base.velocity = base.velocity + rng.normal(0, 0.3, 2)
 
     def _revive(self) -> None:
         robot = self._robot
@@ -160,6 +178,9 @@ class Enemy:
             if gripper is not None and rng.random() < 0.8:
                 columns.append(gripper_channel(name))
                 parts.append(rng.choice([*gripper.width, -1.0, 0.03, 5.0, np.nan], (rows, 1)))
+        if robot.base is not None and rng.random() < 0.8:
+            columns += BASE_CHANNELS
+            parts.append(self._base_rows(rows))
         if rng.random() < 0.02:
             columns, parts = columns[:-1], [np.column_stack(parts)[:, :-1]]
         dt_ms = int(rng.choice([5, 10, 20, 50, 100, 300]))
@@ -196,6 +217,16 @@ class Enemy:
         else:
             share = np.linspace(0, 1, rows)[:, None]
             values[:, :3] += share * rng.uniform([-0.6, -0.9, -0.7], [0.6, 0.9, 0.4])
+        return values
+
+    def _base_rows(self, rows: int) -> FloatArray:
+        """Velocities: within limits and beyond, going on or jumping about, and now and then no number."""
+        rng = self._rng
+        values = rng.uniform(-1.0, 1.0, (rows, 2)) * rng.choice([0.3, 1.0, 30.0])
+        if rng.random() < 0.7:
+            values[:] = values[0]
+        if rng.random() < 0.03:
+            values[rng.integers(0, rows)] = rng.choice(NOT_NUMBERS)
         return values
 
     def _made(self, channels: tuple[str, ...], targets: FloatArray, dt_ms: int) -> ActionChunk:

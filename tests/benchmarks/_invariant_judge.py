@@ -22,7 +22,7 @@ WORKSPACE, CLEARANCE = 0.005 + BULGE, 0.002 + BULGE
 BEGIN = 0.12
 LIMITS = (
     "position", "velocity", "acceleration", "jerk", "begin", "tool_speed", "tool_rotation_speed", "workspace",
-    "forbidden", "arm_distance", "gripper_range", "gripper_speed",
+    "forbidden", "arm_distance", "gripper_range", "gripper_speed", "base_velocity", "base_acceleration",
 )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def judge(robot: Robot) -> list[Worst]:
             if arm.gripper is not None:
                 for limit, value in _gripper(stream, arm.gripper, robot.period_s):
                     found.setdefault(limit, []).append(value)
-    for limit, value in _distances(robot):
+    for limit, value in (*_distances(robot), *(() if robot.base is None else robot.base.worst())):
         found.setdefault(limit, []).append(value)
     least = ("forbidden", "arm_distance")
     return [

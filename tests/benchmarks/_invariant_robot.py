@@ -11,6 +11,7 @@ import numpy as np
 from scipy.interpolate import BPoly
 
 from vla_ros.action.schedule import make_scheduler
+from vla_ros.benchmarks._invariant_base import Base
 from vla_ros.robot.geometry import Geometry
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import load_robot, read_urdf
@@ -46,7 +47,7 @@ class Robot:
 
     q: {arm: where it is}; states: whether joint states come; obeys: whether the arm follows; shown: {arm:
     what is added to one tick's joint states}; missed: ticks that the loop is about to miss; jitter_ns: how
-    late it wakes up; running: whether the ROS clock goes on.
+    late it wakes up; running: whether the ROS clock goes on. base: None where it has none.
     """
 
     def __init__(self, file: Path, mode: str) -> None:
@@ -64,6 +65,8 @@ class Robot:
         self.now_ns = START_NS
         self.steady_ns = 5_000 * MS
         self._row_ns = self.steady_ns
+        base = self.config.base
+        self.base = None if base is None else Base(base, self.period_s)
         self.q = {name: np.array(arm.home) for name, arm in self.config.arms.items()}
         self._widths: dict[str, float | None] = {
             name: None if arm.gripper is None else arm.gripper.width[0]
@@ -120,12 +123,14 @@ class Robot:
         self.shown = {}
         before, live = self.supervisor.mode, self.supervisor.live
         steady_ns = self._row_ns + self.jitter_ns
-        commands = self.supervisor.tick(self.now_ns, measured, steady_ns)
+        odometry = None if self.base is None else self.base.measure(self.now_ns)
+        commands = self.supervisor.tick(self.now_ns, measured, steady_ns, odometry)
         if before == self.supervisor.mode == ESTOP and live and not commands:
             self.complaints.append("an emergency stop that falls silent")
         self._check_silence(before, commands)
         for name, command in commands.items():
             self._take(name, command)
+        self._drive(commands)
         self._last = commands
         if not commands:
             self._desired = {}
@@ -139,6 +144,8 @@ class Robot:
         self.steady_ns = self._row_ns
         if self.running:
             self.now_ns += self.period_ns
+        if self.base is not None:
+            self.base.pass_time()
 
     def _go_on(self, periods: int) -> None:
         """What the drivers do in the n-th period without a new command."""
@@ -172,6 +179,15 @@ class Robot:
             self.complaints.append(f"{name}: a way to rest leaves the position limits")
         if np.any(motion.v[-1] != 0) or np.any(motion.a[-1] != 0):
             self.complaints.append(f"{name}: a way to rest does not end at rest")
+
+    def _drive(self, commands: dict[str, Command]) -> None:
+        command = self.supervisor.base_command
+        if (command is None) != (self.base is None or not commands):
+            self.complaints.append("a base's command without the arms', or the other way round")
+        if self.base is not None:
+            self.base.take(command)
+        if command is not None:
+            self.words.update(f"base/{word}" for word in command.interventions)
 
     def _follow(self) -> None:
         if self.obeys:

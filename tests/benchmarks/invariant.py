@@ -1,7 +1,8 @@
 """Not one command beyond a limit, whatever is asked for: every robot YAML under attack, in virtual time.
 
 A supervisor as control_node runs it is given hostile chunks and leader arms, requests at random, clocks that
-jump, joint states that lie and a loop that misses ticks; everything it sends is held against every limit.
+jump, joint states and odometry that lie and a loop that misses ticks; everything it sends is held against
+every limit.
 """
 
 from __future__ import annotations
@@ -58,8 +59,9 @@ def attack(file: Path, ticks: int, seed: int) -> Attack:
     robot, enemy = attacked(file, ticks, seed)
     seconds = time.process_time() - begin
     moving = robot.sources["policy"] + robot.sources["home"]
+    complaints = [*robot.complaints, *(robot.base.complaints if robot.base is not None else ())]
     return Attack(
-        robot.config.name, seed, ticks, moving, seconds, judge(robot), robot.complaints,
+        robot.config.name, seed, ticks, moving, seconds, judge(robot), complaints,
         robot.words, robot.events, enemy.refused,
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ from vla_ros.robot.grippers import command_for, reading_at, width_read
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import load_robot, read_urdf
 from vla_ros.safety.intake import gripper_ranges
-from vla_ros.safety.supervisor import Measured, Supervisor
+from vla_ros.safety.supervisor import BaseMeasured, Measured, Supervisor
 from vla_ros.types import ActionChunk, Command, FloatArray
 
 CONFIGS = Path(__file__).parents[2] / "robot_configs"
@@ -75,7 +75,9 @@ class Loop:
         self.now_ns += self.period_ns
         self.steady_ns += self.period_ns
         states = {name: Measured(q, self.now_ns, self.gripper.get(name)) for name, q in self.q.items()}
-        commands = self.supervisor.tick(self.now_ns, states, self.steady_ns)
+        stands = BaseMeasured(np.zeros(2), self.now_ns)
+        odometry = None if self.robot.base is None else stands
+        commands = self.supervisor.tick(self.now_ns, states, self.steady_ns, odometry)
         for name, command in commands.items():
             self.q[name] = command.sent
             self.gripper[name] = command.gripper or self.gripper[name]
@@ -228,7 +230,9 @@ def test_alohas_arms_face_each_other() -> None:
     assert tools["right"][0, 0] < -0.9
 
 
-@pytest.mark.parametrize(("name", "apart"), [("agilex_cobot", 0.6), ("franka_dual", 0.7)])
+@pytest.mark.parametrize(
+    ("name", "apart"), [("agilex_cobot", 0.6), ("franka_dual", 0.7), ("mobile_aloha", 0.6)]
+)
 def test_arms_side_by_side_differ_by_their_bases(name: str, apart: float) -> None:
     tools = tools_at_home(name)
     expected = tools["right"].copy()

@@ -44,4 +44,7 @@ def test_no_command_ever_breaks_a_limit(file: Path) -> None:
         "home",
     } <= set(events)  # fmt: skip
     assert {"policy_gone", "driver_gone"} & set(events)
+    if robot.base is not None:
+        assert {"base/velocity", "base/acceleration"} <= set(words)
+        assert {"odometry", "base_moves", "base_not_following"} <= set(events)
     assert {"far", "not_started", "joint_states", "nan", "old", "late", "future", "channels"} <= set(refused)
