@@ -113,8 +113,22 @@ def test_joint_states_of_the_other_arm(folder: Path) -> None:
         ("topic: /RIGHT/", "topic: /right/"),
     )
     lines = refusal(folder, text)
-    # Both arms' commands, gripper states and gripper commands.
-    assert len(lines) == 6 and all("are swapped" in line for line in lines)
+    # Both arms' commands, gripper states and gripper commands, and where they recover.
+    assert len(lines) == 10 and all("are swapped" in line for line in lines)
+
+
+def test_services_in_the_other_arms_namespace(folder: Path) -> None:
+    """The other arm's motors would be switched on, or its controllers off."""
+    text = changed(DUAL, ("controller_manager: /left", "controller_manager: /right"))
+    (line,) = refusal(folder, text)
+    assert line.startswith(
+        "arms.left.drivers.joint_trajectory.recovery.controller_manager: found /right/controller_manager, "
+        "beside the joint states of arm 'right'"
+    )
+    aloha = (CONFIGS / "aloha.yaml").read_text(encoding="utf-8")
+    text = changed(aloha, ("torque_service: /follower_left", "torque_service: /follower_right"))
+    (line,) = refusal(folder, text)
+    assert line.startswith("arms.left.drivers.interbotix.torque_service: found /follower_right/torque_enable")
 
 
 def test_one_gripper_for_two_arms(folder: Path) -> None:
@@ -200,7 +214,8 @@ def test_one_serial_number_for_two_cameras(folder: Path) -> None:
     one = '{realsense: {serial: "123"}}'
     assert refusal(folder, with_sources(one, one)) == [
         "cameras.wrist.source.realsense.serial: found '123', the serial number of camera 'front' too; "
-        "expected a camera of its own; correct one of the two; `rs-enumerate-devices -s` lists what is plugged in"
+        "expected a camera of its own; correct one of the two; `rs-enumerate-devices -s` lists what is plugged "
+        "in"
     ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vla_ros.robot.config import Arm, Robot
+from vla_ros.robot.config_fields import Model
 from vla_ros.robot.yaml_lines import KeyPath, Problem, key_text
 
 
@@ -38,6 +39,19 @@ def arm_topics(name: str, arm: Arm) -> list[Named]:
         if gripper.interbotix is not None:
             path: KeyPath = (*at, "gripper", "interbotix", "topic")
             found.append(Named(path, gripper.interbotix.topic, "gripper commands"))
+    return found
+
+
+def arm_services(name: str, arm: Arm) -> list[Named]:
+    """Services and actions of the chosen driver: what it needs at its start and after a fault."""
+    at: KeyPath = ("arms", name, "drivers", arm.driver)
+    found: list[Named] = []
+    for key, value in getattr(arm.drivers, arm.driver) or ():
+        if isinstance(value, Model):
+            names = [(inner, text) for inner, text in value if isinstance(text, str) and inner != "hardware"]
+            found += [Named((*at, key, inner), text, "services") for inner, text in names]
+        elif key.endswith("_service") and value is not None:
+            found.append(Named((*at, key), value, "services"))
     return found
 
 
@@ -131,7 +145,7 @@ def _shared(robot: Robot) -> Iterator[Problem]:
 
 
 def _crossed(name: str, arm: Arm, other_name: str, other: Arm) -> Iterator[Problem]:
-    """Arm `name` measured in one namespace and commanded in the other arm's.
+    """Arm `name` measured in one namespace and commanded, or switched on, in the other arm's.
 
     The two words in which the topics of the joint states differ (left and right) tell the namespaces apart.
     """
@@ -142,7 +156,7 @@ def _crossed(name: str, arm: Arm, other_name: str, other: Arm) -> Iterator[Probl
     if len(pairs) != 1:
         return
     ((own, foreign),) = pairs
-    for named in arm_topics(name, arm)[1:]:
+    for named in [*arm_topics(name, arm)[1:], *arm_services(name, arm)]:
         words = tokens(named.topic)
         if foreign in words and own not in words:
             yield Problem(
