@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
+from tests.action.manifests import manifest, pose_parts, robot
 from tests.tiny_bundle import ROOT, manifest_fields, prefix_graph
 from tests.token_bundle import OFFSET, openvla_values, token_fields, token_files, write_token_bundle
-from vla_ros.action.bins import to_tokens
-from vla_ros.action.normalise import denormalise, normalise
+from vla_ros.action.bins import ActionBins, to_tokens
+from vla_ros.action.decode import decode, encode
+from vla_ros.action.normalise import Scaling, denormalise, normalise
 from vla_ros.cli import app
 from vla_ros.errors import BundleError, Refused
 from vla_ros.policy.bundle import Bundle, write_bundle
@@ -20,7 +23,9 @@ from vla_ros.policy.contract import match
 from vla_ros.policy.onnx_backend import OnnxPolicy
 from vla_ros.policy.parity import ParityCase, parity_bytes, read_parity, run_parity
 from vla_ros.policy.rtc import Guidance
+from vla_ros.robot.channels import tool_channels
 from vla_ros.robot.load import load_robot
+from vla_ros.types import ActionChunk, Observation
 
 FRANKA = ROOT / "robot_configs" / "franka.yaml"
 
@@ -176,6 +181,23 @@ def test_vla_check_reruns_it(bundle: Bundle) -> None:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "parity holds: 1 recorded inferences rerun: largest difference 0.00e+00" in result.output
+
+
+def test_a_chunk_is_its_own_again_with_padding_too() -> None:
+    """encode(decode(x)) == x: tokens stand in the padding as well, those of zero."""
+    described = manifest([*pose_parts("absolute", "absolute"), {"signal": "padding", "size": 3}], 4)
+    width = described.outputs.size
+    used = np.arange(width) < 9
+    ends = np.where(used, 2.0, np.nan)
+    scaling = Scaling(-ends, ends, used, bins=ActionBins(256, OFFSET, counts_down=True))
+    rng = np.random.default_rng(0)
+    pose = np.array([*rng.uniform(-0.5, 0.5, 3), *Rotation.random(rng=rng).as_quat()])
+    chunk = ActionChunk(tool_channels("arm"), np.tile(pose, (4, 1)), 10**8 * np.arange(1, 5), 0)
+    raw = encode(chunk, {}, described, scaling, robot("arm"))
+    assert (raw.values[:, 9:] == 31872).all()
+    seen = Observation({}, {}, "", {}, 0)
+    again = decode(raw, seen, described, scaling, robot("arm"))
+    assert again.targets[:, :3] == pytest.approx(chunk.targets[:, :3], abs=2 / 255 + 1e-9)
 
 
 def test_a_policy_may_count_up(tmp_path: Path) -> None:
