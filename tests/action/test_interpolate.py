@@ -28,7 +28,7 @@ def pose_chunk(rotations: Rotation, positions: np.ndarray | None = None, dt_ms: 
 
 
 def angle(first: Rotation, second: Rotation) -> float:
-    return float((first.inv() * second).magnitude().max())
+    return float(np.max((first.inv() * second).magnitude()))
 
 
 def rotation_at(c: Curve, ms: float) -> Rotation:
