@@ -214,8 +214,8 @@ def test_one_serial_number_for_two_cameras(folder: Path) -> None:
     one = '{realsense: {serial: "123"}}'
     assert refusal(folder, with_sources(one, one)) == [
         "cameras.wrist.source.realsense.serial: found '123', the serial number of camera 'front' too; "
-        "expected a camera of its own; correct one of the two; `rs-enumerate-devices -s` lists what is plugged "
-        "in"
+        "expected a camera of its own; correct one of the two; `rs-enumerate-devices -s` lists what is "
+        "plugged in"
     ]
 
 
