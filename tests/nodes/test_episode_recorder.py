@@ -171,13 +171,15 @@ def test_what_was_published_and_did_not_arrive_is_counted(
     commands(joint_state(1, ["arm/joint1"], [0.0]))
     time.sleep(0.2)
     assert recorder.lost == 0
-    with recorder._lock:  # its thread stands still, and the queue holds 100
-        for k in range(160):
-            commands(joint_state(1, ["arm/joint1"], [k / 160]))
+    with recorder._lock:  # its thread stands still, and the queue holds 1000
+        for k in range(1060):
+            commands(joint_state(1, ["arm/joint1"], [float(k)]))
         time.sleep(0.3)
     wait_for(lambda: recorder.lost > 0, what="the loss to be seen")
-    assert 58 <= recorder.lost <= 62
+    time.sleep(0.3)
     recorder.finish({})
+    stored = read_episode(tmp_path / "episode.mcap", franka()).command.values.ravel()
+    assert stored[-1] == 1059.0 and len(stored) + recorder.lost == 1061
     assert notes(tmp_path / "episode.mcap")["messages_lost"] == str(recorder.lost)
 
 

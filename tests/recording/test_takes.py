@@ -30,6 +30,7 @@ def test_what_ended_it_is_told() -> None:
         (["stopping: driver_gone: nobody", "idle"], "stopped: driver_gone: nobody"),
         # Held for a while, and stopped much later for no reason of its own.
         (["waiting: stale_chunk: none", "policy", "stopping", "idle"], "stopped"),
+        (["waiting: stale_chunk: none", "idle"], "stopped"),
     ):
         takes = Takes()
         takes.heard("policy", 0)

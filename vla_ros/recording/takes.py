@@ -35,14 +35,16 @@ class Takes:
     def __init__(self) -> None:
         self._recording = False
         self._acted = False
-        self._why = ""
+        self._mode = self._why = ""
         self._ending: tuple[int, str] | None = None
 
     def heard(self, status: str, at_ns: int) -> list[Begin | End]:
         """vla/control_status has said `status` (`<mode>` or `<mode>: <reason>`) at `at_ns`."""
         mode, _, why = status.partition(": ")
-        # What brought the arm to a hold is told while it is, and no more when it rests.
-        self._why = why or (self._why if mode == "idle" else "")
+        # What stopped the arm is told while it comes to rest, and no more when it does.
+        if mode != "idle" or self._mode != "stopping":
+            self._why = why
+        self._mode = mode
         changes: list[Begin | End] = []
         if mode in BEGINS:
             if self._ending is not None:

@@ -50,7 +50,7 @@ class RecordedTopic:
     type: str
     reliable: bool = True
     transient_local: bool = False
-    depth: int = 100
+    depth: int = 1000
     max_rate_hz: float | None = None
     jpeg: bool = False
     shared: bool = False
