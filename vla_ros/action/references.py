@@ -18,8 +18,10 @@ Sources: the four modes world/EEF, relative/delta are those of "Rethinking VLA S
 is T_0^-1 T_k, EEF-delta T_{k-1}^-1 T_k); world_relative positions with eef_relative rotations are GR00T-H's,
 world_relative positions with absolute rotations are X-VLA's on the Google robot. bridge_delta is what
 rail-berkeley/bridge_data_robot does, widowx_envs/widowx_envs/base/robot_base_env.py `_next_qpos` with
-utils/transformation_utils.py `action2transform_local`: there each step is measured anew, so a chunk's later
-rows turn about the target before them, where the arm is by then.
+utils/transformation_utils.py `action2transform_local`: there each step is measured anew. Where the arm will
+be at a chunk's later rows cannot be known when the chunk is decoded, so these turn about the target before
+them: exact on an arm that has come to its targets, and else off by R l - l for a step's turn R and the lag l
+(2 mm for 2 cm and 0.1 rad). Where only first rows are carried out (execute_steps: 1), all of it is exact.
 
 Joints q, in rad: absolute q_k, relative q_k - q_0 (to the one measured state, where `mask` is true; openpi
 src/openpi/transforms.py `DeltaActions`, lerobot), delta q_k - q_{k-1}, velocity (q_k - q_{k-1}) / dt.
