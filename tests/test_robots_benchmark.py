@@ -13,8 +13,11 @@ from vla_ros.robot.load import load_robot, read_urdf
 
 # One per driver protocol. An arm that stays at home is 170 mrad and 60 mm off; one that is held for half a
 # second on a machine that others load, a fifth of that.
-ONE_PER_DRIVER = ("kinova_gen3", "widowx", "agilex_piper", "agilex_cobot")
+ONE_PER_DRIVER = ("kinova_gen3", "mobile_aloha", "agilex_piper", "agilex_cobot")
 MOST_MM, MOST_MRAD = 15.0, 50.0
+# A base that stands is 180 mm/s and 280 mrad/s off. The simulated one lags by 0.1 s, and its driver looks at
+# commands 20 times a second.
+MOST_MM_PER_S, MOST_MRAD_PER_S = 100.0, 160.0
 
 
 @pytest.mark.graph
@@ -23,7 +26,13 @@ def test_each_driver_brings_its_arm_where_the_policy_wants_it(ros_domain: int) -
     assert {(row["robot"], row["space"]) for row in rows} == {
         (name, space) for name in ONE_PER_DRIVER for space in (JOINT, TOOL)
     }
-    for row in rows:
+    bases = [row for row in rows if row["arm"] == "base"]
+    assert [row["robot"] for row in bases] == ["mobile_aloha"] * 2
+    for row in bases:
+        assert float(str(row["rms_mm_per_s"])) < MOST_MM_PER_S, row
+        assert float(str(row["rms_mrad_per_s"])) < MOST_MRAD_PER_S, row
+        assert row["stands_after_s"] is not None and float(str(row["stands_after_s"])) > 0.0, row
+    for row in [row for row in rows if row not in bases]:
         assert isinstance(row["rms_mrad"], float) and row["rms_mrad"] < MOST_MRAD, row
         assert row["rms_mm"] is None or float(str(row["rms_mm"])) < MOST_MM, row
 
@@ -38,6 +47,11 @@ def test_the_reference_is_one_that_each_arm_can_follow(name: str) -> None:
     }
     low, high = np.array(robot.safety.workspace.min), np.array(robot.safety.workspace.max)
     reference = Reference(robot, kinematics, TOOL)
+    if robot.base is not None:
+        limits, times = robot.base.limits, np.arange(0.0, 10.0, 0.01)
+        velocities = np.array([reference.velocity(float(t)) for t in times])
+        assert (np.abs(velocities).max(axis=0) <= limits.velocity).all() and not velocities[0].any()
+        assert (np.abs(np.diff(velocities, axis=0)).max(axis=0) / 0.01 <= limits.acceleration).all()
     for arm, each in robot.arms.items():
         bounds = np.array(each.limits.position).T
         q = np.array(each.home)

@@ -3,7 +3,8 @@
 Each arm leaves its home. In joint space every joint swings by SWING_RAD towards the middle of its range and
 back, once in PERIOD_S. In tool space the tool goes level to halfway between home and the workspace's middle
 (some arms' homes are folded over their base), then along a level circle of RADIUS_M while it turns by
-TURN_RAD about its own z axis and back. Grippers go from open to half and back.
+TURN_RAD about its own z axis and back. Grippers go from open to half and back. A base drives forth and back
+and turns left and right, by DRIVE of its limits of velocity at most.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
+from vla_ros.robot.channels import BASE_CHANNELS, gripper_channel, joint_channels, tool_channels
 from vla_ros.robot.config import Arm, Robot
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import ActionChunk, FloatArray
@@ -24,6 +25,7 @@ SWING_RAD = 0.3
 APPROACH_S, APPROACH = 2.0, 0.5
 RADIUS_M = 0.02
 TURN_RAD = 0.15
+DRIVE = 0.5
 ROWS, STEP_S = 20, 0.05
 JOINT, TOOL = "joint", "tool"
 
@@ -45,6 +47,7 @@ class Reference:
         for name, arm in robot.arms.items():
             channels += joint_channels(name, len(arm.joints)) if space == JOINT else tool_channels(name)
             channels += [gripper_channel(name)] if arm.gripper is not None else []
+        channels += [] if robot.base is None else BASE_CHANNELS
         self._channels = tuple(channels)
 
     def joints(self, name: str, t: float) -> FloatArray:
@@ -67,6 +70,12 @@ class Reference:
         pose[:3, :3] = pose[:3, :3] @ turn.as_matrix()
         return pose
 
+    def velocity(self, t: float) -> FloatArray:
+        """The base's [2], forward m/s and turning rad/s, at `t`."""
+        assert self._robot.base is not None
+        share = math.sin(2.0 * math.pi * t / PERIOD_S)
+        return DRIVE * share * np.array(self._robot.base.limits.velocity)
+
     def chunk(self, stamp_ns: int, t: float) -> ActionChunk:
         """What a policy that observes at `t` wants from then on."""
         rows = np.arange(ROWS) * STEP_S
@@ -88,6 +97,7 @@ class Reference:
             if arm.gripper is not None:
                 low, high = arm.gripper.width
                 row.append(high - 0.5 * (high - low) * _there_and_back(t))
+        row += [] if self._robot.base is None else self.velocity(t).tolist()
         return np.array(row)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import yaml
 
 from vla_ros import processes
+from vla_ros.benchmarks._robots_base import STOP_S, BaseEars
 from vla_ros.benchmarks._robots_reference import JOINT, TOOL, Reference
 from vla_ros.benchmarks.bench import Bench, Progress, Value
 from vla_ros.errors import VlaRosError
@@ -32,10 +33,15 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.load import load_robot, read_urdf
 from vla_ros.types import FloatArray
 
-ROBOTS = ("franka", "franka_dual", "aloha", "widowx", "agilex_piper", "agilex_cobot", "kinova_gen3")
+ROBOTS = (
+    "franka", "franka_dual", "aloha", "mobile_aloha", "widowx", "agilex_piper", "agilex_cobot", "kinova_gen3",
+)  # fmt: skip
 CHUNK_HZ = 5.0
 START_S, WARM_UP_S, MEASURED_S = 60.0, 3.0, 8.0
-HOLDS = ("stale_chunk", "policy_gone", "driver_gone", "joint_states", "stalled", "clock", "not_following")
+HOLDS = (
+    "stale_chunk", "policy_gone", "driver_gone", "joint_states", "odometry", "stalled", "clock",
+    "not_following", "base_not_following",
+)  # fmt: skip
 # Nobody looks at the pictures here.
 CAMERA_HZ, CAMERA_AGE_MS = 1.0, 2000.0
 
@@ -50,7 +56,7 @@ class Heard:
 
 
 def run(progress: Progress, robots: Sequence[str] = ROBOTS, measured_s: float = MEASURED_S) -> Bench:
-    """One row per arm and space. Raises VlaRosError when a graph cannot be started."""
+    """One row per arm and base, and space. Raises VlaRosError when a graph cannot be started."""
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 101))
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     configure_dds()
@@ -64,6 +70,7 @@ def run(progress: Progress, robots: Sequence[str] = ROBOTS, measured_s: float = 
     notes = [
         f"Chunks at {CHUNK_HZ:g} Hz of a scripted motion; {measured_s:g} s each. Errors: root mean square "
         "and largest, of measured against wanted at the same moment; in tool space of the tool's pose.",
+        "A base's are those of its velocity; stands after: from ~/stop, at half its limits of velocity.",
     ]
     return Bench("robots", rows, notes)
 
@@ -97,6 +104,7 @@ def _measure(file: Path, space: str, measured_s: float, folder: Path) -> list[di
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         node = rclpy.create_node("robots_benchmark")
         ears = Ears(node, robot)
+        base = None if robot.base is None else BaseEars(node, robot.base)
         chunks = node.create_publisher(JointTrajectory, "vla/action_chunk", 10)
         operator = Operator(node, watch)
         try:
@@ -108,28 +116,28 @@ def _measure(file: Path, space: str, measured_s: float, folder: Path) -> list[di
             while (t := time.monotonic() - began) < WARM_UP_S + measured_s:
                 watch()
                 ears.listen()
+                if base is not None:
+                    base.listen()
                 if t >= due:
                     due += 1.0 / CHUNK_HZ
                     chunks.publish(to_message(reference.chunk(began_ns + round(t * 1e9), t)))
                 time.sleep(0.002)
+            stopped = time.monotonic()
+            if base is not None:
+                _stop(operator, base)
             state = operator.fresh_report("control_node")
         finally:
             operator.close()
             node.destroy_node()
             rclpy.try_shutdown()
     window = (began + WARM_UP_S, began + WARM_UP_S + measured_s)
-    return [
-        _row(
-            robot,
-            name,
-            space,
-            _errors(reference, kinematics[name], name, heard, began, window),
-            heard,
-            window,
-        )
-        | {"held_by": _held_by(state)}
-        for name, heard in ears.heard.items()
-    ]
+    rows = []
+    for name, heard in ears.heard.items():
+        errors = _errors(reference, kinematics[name], name, heard, began, window)
+        rows.append(_row(robot, name, space, errors, heard, window))
+    if base is not None:
+        rows.append(base.row(robot.name, reference, began, window, stopped))
+    return [row | {"held_by": _held_by(state)} for row in rows]
 
 
 @contextmanager
@@ -166,6 +174,15 @@ def _start(operator: Any, timeout_s: float) -> None:
             if time.monotonic() > deadline:
                 raise
             operator.sleep(0.2)
+
+
+def _stop(operator: Any, base: BaseEars) -> None:
+    """Have control_node stop, and hear how the base does."""
+    operator.trigger("control_node/stop")
+    until = time.monotonic() + STOP_S
+    while time.monotonic() < until:
+        base.listen()
+        operator.sleep(0.02)
 
 
 class Ears:
