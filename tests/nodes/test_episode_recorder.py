@@ -171,7 +171,9 @@ def test_what_was_published_and_did_not_arrive_is_counted(
     commands(joint_state(1, ["arm/joint1"], [0.0]))
     time.sleep(0.2)
     assert recorder.lost == 0
-    with recorder._lock:  # its thread stands still, and the queue holds 1000
+    with recorder._lock:  # its thread stands still with the next message, and the queue holds 1000
+        commands(joint_state(1, ["arm/joint1"], [0.0]))
+        time.sleep(0.2)
         for k in range(1060):
             commands(joint_state(1, ["arm/joint1"], [float(k)]))
         time.sleep(0.3)
@@ -179,7 +181,7 @@ def test_what_was_published_and_did_not_arrive_is_counted(
     time.sleep(0.3)
     recorder.finish({})
     stored = read_episode(tmp_path / "episode.mcap", franka()).command.values.ravel()
-    assert stored[-1] == 1059.0 and len(stored) + recorder.lost == 1061
+    assert stored[-1] == 1059.0 and len(stored) + recorder.lost == 1062
     assert notes(tmp_path / "episode.mcap")["messages_lost"] == str(recorder.lost)
 
 
