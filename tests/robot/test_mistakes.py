@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.robot.franka_file import CONFIGS, FRANKA
 from vla_ros.errors import ConfigError
 from vla_ros.robot.load import load_robot
 
-CONFIGS = Path(__file__).parents[2] / "robot_configs"
-FRANKA = (CONFIGS / "franka.yaml").read_text(encoding="utf-8")
 DUAL = (CONFIGS / "franka_dual.yaml").read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    shutil.copytree(CONFIGS / "urdf", tmp_path / "urdf")
-    return tmp_path
 
 
 def refusal(folder: Path, text: str) -> list[str]:
@@ -35,6 +27,16 @@ def changed(text: str, *pairs: tuple[str, str]) -> str:
         assert old in text, old
         text = text.replace(old, new, 1)
     return text
+
+
+def with_sides_swapped(topic: str) -> str:
+    """franka_dual.yaml with the left and the right arm's topics that begin so in each other's place."""
+    return changed(
+        DUAL,
+        (f"topic: /left/{topic}", f"topic: /RIGHT/{topic}"),
+        (f"topic: /right/{topic}", f"topic: /left/{topic}"),
+        ("topic: /RIGHT/", "topic: /right/"),
+    )
 
 
 def test_joints_in_another_order_than_the_chains(folder: Path) -> None:
@@ -83,13 +85,7 @@ def test_gripper_range_reversed(folder: Path) -> None:
 
 
 def test_commands_in_the_other_arms_namespace(folder: Path) -> None:
-    text = changed(
-        DUAL,
-        ("topic: /left/joint_trajectory_controller", "topic: /RIGHT/joint_trajectory_controller"),
-        ("topic: /right/joint_trajectory_controller", "topic: /left/joint_trajectory_controller"),
-        ("topic: /RIGHT/", "topic: /right/"),
-    )
-    lines = refusal(folder, text)
+    lines = refusal(folder, with_sides_swapped("joint_trajectory_controller"))
     assert [line[: line.index(": found")] for line in lines] == [
         "arms.left.drivers.joint_trajectory.topic",
         "arms.right.drivers.joint_trajectory.topic",
@@ -106,13 +102,7 @@ def test_commands_in_the_other_arms_namespace(folder: Path) -> None:
 
 
 def test_joint_states_of_the_other_arm(folder: Path) -> None:
-    text = changed(
-        DUAL,
-        ("topic: /left/franka_robot_state", "topic: /RIGHT/franka_robot_state"),
-        ("topic: /right/franka_robot_state", "topic: /left/franka_robot_state"),
-        ("topic: /RIGHT/", "topic: /right/"),
-    )
-    lines = refusal(folder, text)
+    lines = refusal(folder, with_sides_swapped("franka_robot_state"))
     # Both arms' commands, gripper states and gripper commands, and where they recover.
     assert len(lines) == 10 and all("are swapped" in line for line in lines)
 
