@@ -240,6 +240,22 @@ def test_arms_side_by_side_differ_by_their_bases(name: str, apart: float) -> Non
     np.testing.assert_allclose(tools["left"], expected, atol=1e-9)
 
 
+def test_mobile_aloha_is_aloha_that_looks_where_it_drives() -> None:
+    """The same arms, but both look forward, and so does the camera above them; none is below."""
+    robot, still = (load_robot(CONFIGS / f"{name}.yaml") for name in ("mobile_aloha", "aloha"))
+    for name, tool in tools_at_home("mobile_aloha").items():
+        assert tool[0, 0] > 0.9, "its gripper points forward"
+        assert tool[0, 3] > 0.5 and tool[2, 3] > 1.0
+        changed = {"base_pose": still.arms[name].base_pose}
+        assert robot.arms[name].model_copy(update=changed) == still.arms[name]
+    assert set(robot.cameras) == set(still.cameras) - {"cam_low"} == set(robot.policy.cameras)
+    mount = robot.cameras["cam_high"].mount
+    assert mount is not None and mount.arm is None
+    ahead = Rotation.from_euler("xyz", mount.rpy).as_matrix()[:, 2]
+    np.testing.assert_allclose(ahead, [np.cos(0.6457), 0.0, -np.sin(0.6457)], atol=1e-4)
+    assert robot.base is not None and still.base is None
+
+
 @pytest.mark.parametrize("file", ROBOTS)
 def test_no_two_streams_share_a_command_topic(file: Path) -> None:
     """A left arm's topic copied into the right arm's block would move the wrong one."""
@@ -248,6 +264,8 @@ def test_no_two_streams_share_a_command_topic(file: Path) -> None:
     for name, arm in robot.arms.items():
         driver = getattr(arm.drivers, arm.driver)
         topics[name] = {driver.topic, arm.states.topic}
+    if robot.base is not None:
+        topics["base"] = {robot.base.twist.topic, robot.base.odometry.topic}
     for one, other in combinations(topics, 2):
         assert not topics[one] & topics[other]
 
