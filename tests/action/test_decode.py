@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from tests.action.manifests import ARM, gripper_part, manifest, matrix, pose_parts, random_pose, robot
-from tests.mobile_base import BASE_ACTION
 from vla_ros.action.convention import Origins
 from vla_ros.action.decode import decode, due_times, encode, first_rows, to_targets, to_values
 from vla_ros.action.last_targets import Asked
 from vla_ros.action.normalise import Scaling, unscaled
 from vla_ros.action.rotations import ROTATION_SIZES
 from vla_ros.errors import ContractError, Refused
-from vla_ros.policy.manifest_outputs import REFERENCES, TOOL_REFERENCES, ActionSlice
-from vla_ros.robot.channels import BASE_CHANNELS, gripper_channel, joint_channels, tool_channels
+from vla_ros.policy.manifest_outputs import REFERENCES, TOOL_REFERENCES
+from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
 from vla_ros.types import ActionChunk, Observation, RawChunk
 
 STAMP = 1_700_000_000_123_456_789
@@ -240,60 +239,6 @@ def test_two_arms_are_each_relative_to_their_own_joints_whatever_the_policy_s_or
     assert (of["second/gripper"], of["first/gripper"]) == (0.01, 0.02)
 
 
-# --- a base --------------------------------------------------------------------------------------------
-
-# Mobile ALOHA's 16 columns, on arms of six joints.
-SIX = ARM.model_copy(update={"joints": ARM.joints[:6]})
-ALOHA = [
-    {"arm": arm, **part}
-    for arm in ("left", "right")
-    for part in (
-        {"signal": "joint_position", "size": 6, "reference": "absolute"},
-        {"signal": "gripper", "size": 1, "gripper": {"unit": "open_fraction"}},
-    )
-]
-MOBILE = robot("left", "right", base=True, arm=SIX)
-
-
-@settings(max_examples=50, deadline=None)
-@given(place=st.integers(0, 4), seed=st.integers(0, 2**31), relative=st.booleans())
-def test_a_mobile_robot_s_row_comes_back(place: int, seed: int, relative: bool) -> None:
-    """Wherever the base's columns stand; its velocities are the policy's own, and come last."""
-    parts = [{**part} for part in ALOHA]
-    if relative:
-        for part in parts[::2]:
-            part["reference"] = "relative"
-    described = manifest([*parts[:place], BASE_ACTION, *parts[place:]])
-    assert described.outputs.size == 16
-    rng = np.random.default_rng(seed)
-    state = {f"{arm}/joint_position": rng.uniform(-3, 3, 6) for arm in ("left", "right")}
-    state["base/velocity"] = rng.normal(size=2)
-    origins = Origins(state, None, 0.02)
-    values = np.concatenate([_some_values(part, rng) for part in described.outputs.action], axis=1)
-    channels, targets = to_targets(values, described, MOBILE, origins)
-    assert channels[-2:] == BASE_CHANNELS
-    begin = sum(part["size"] for part in parts[:place])
-    assert np.array_equal(targets[:, -2:], values[:, begin : begin + 2])
-    back = to_values(targets, channels, described, MOBILE, origins)
-    assert back == pytest.approx(values, abs=1e-9)
-
-
-def _some_values(part: ActionSlice, rng: np.random.Generator) -> np.ndarray:
-    """[5, size]: fractions of a gripper, else anything."""
-    return rng.uniform(size=(5, 1)) if part.signal == "gripper" else rng.normal(size=(5, part.size))
-
-
-def test_a_base_goes_on_through_statistics_and_the_first_rows() -> None:
-    described = manifest([*ALOHA, BASE_ACTION])
-    scaling = Scaling(np.full(16, -0.5), np.full(16, 1.5), np.ones(16, bool))
-    raw = np.zeros((5, 16), np.float32)
-    raw[:, 14:] = [[-1, 1]]
-    chunk = decode(RawChunk(raw), observation(None), described, scaling, MOBILE)
-    assert first_rows(chunk, 2).targets[:, -2:].tolist() == [[-0.5, 1.5]] * 2
-    back = encode(chunk, {}, described, scaling, MOBILE).values
-    assert back == pytest.approx(raw, abs=1e-6)
-
-
 # --- layout ----------------------------------------------------------------------------------------
 
 
@@ -463,7 +408,7 @@ def test_what_the_robot_has_not_is_a_contract_error() -> None:
     half = manifest(pose_parts()[:1])
     with pytest.raises(ContractError, match="both tcp_position and tcp_rotation"):
         decode(RawChunk(np.zeros((5, 3))), seen, half, unscaled(3), ONE)
-    drives = manifest([*pose_parts(), BASE_ACTION])
+    drives = manifest([*pose_parts(), {"signal": "base_velocity", "size": 2}])
     with pytest.raises(ContractError, match=r"drives a base.*robot 'franka' has none"):
         decode(RawChunk(np.zeros((5, 11))), seen, drives, unscaled(11), ONE)
     two = manifest([*pose_parts(), *pose_parts(arm="other")])

@@ -7,15 +7,21 @@ import math
 import numpy as np
 import pytest
 
-from tests.mobile_base import MOBILE, mobile_fields
+from tests.mobile_base import BASE_STATE, MOBILE, mobile_fields
 from tests.observation.feed import FRANKA, KINEMATICS, Feed, at
 from tests.observation.messages import joint_state, odometry
+from tests.observation.test_proprioception import POSE, manifest, state_of
+from tests.tiny_bundle import manifest_fields
 from vla_ros.errors import ContractError, Refused
 from vla_ros.observation.buffers import ObservationBuffers
 from vla_ros.observation.decode import decode_odometry
 from vla_ros.observation.history import assemble_window
+from vla_ros.observation.proprioception import with_predicted_state
+from vla_ros.policy.manifest import Manifest
 from vla_ros.policy.manifest_inputs import History
+from vla_ros.robot.channels import BASE_CHANNELS
 from vla_ros.robot.config import Robot
+from vla_ros.types import ActionChunk, Observation
 
 
 class BaseFeed(Feed):
@@ -137,3 +143,33 @@ def test_forgetting_forgets_odometry_too() -> None:
     assert feed.see().state["base/velocity"].dtype == np.float64
     feed.buffers.reset()
     assert not feed.buffers.rings["base/odometry"].samples
+
+
+# --- what the policy is told of it ----------------------------------------------------------------------
+
+
+def test_a_base_s_velocity_stands_where_the_manifest_has_it() -> None:
+    """Mobile ALOHA's 16 values for one arm: joints, gripper, base_vel."""
+    parts = [
+        {"arm": "arm", "signal": "joint_position", "size": 6},
+        {"arm": "arm", "signal": "gripper", "size": 1, "gripper": {"unit": "width_m"}},
+        BASE_STATE,
+        {"signal": "padding", "size": 2},
+    ]
+    seen = Observation({}, {**POSE.state, "base/velocity": np.array([0.3, -0.7])}, "", {}, 10**18)
+    assert state_of(parts, seen)[6:] == [0.03, 0.3, -0.7, 0, 0]
+    assert manifest(parts).inputs.state_is_real.tolist() == [True] * 9 + [False] * 2
+    with pytest.raises(Refused, match="holds no base/velocity, which the policy needs"):
+        state_of(parts, POSE)
+
+
+def test_a_base_s_last_prediction_is_fed_back_too() -> None:
+    rows = ActionChunk(BASE_CHANNELS, np.array([[0.1, 0.2], [0.3, 0.4]]), np.array([10, 20]), 0)
+    seen = Observation({}, {"base/velocity": np.zeros(2)}, "", {}, 20)
+    assert with_predicted_state(seen, rows).state["base/velocity"].tolist() == [0.3, 0.4]
+
+
+def test_a_base_s_velocity_that_is_not_predicted_cannot_be_fed_back() -> None:
+    inputs = {**manifest_fields()["inputs"], "state": [BASE_STATE], "proprioception": "last_prediction"}
+    with pytest.raises(ValueError, match=r"proprioception: base_velocity is not predicted"):
+        Manifest.model_validate({**manifest_fields(), "sha256": {}, "inputs": inputs})

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
-from tests.mobile_base import BASE_STATE
 from tests.tiny_bundle import franka_fields, manifest_fields
 from vla_ros.errors import ContractError, Refused
 from vla_ros.observation.proprioception import horn_value, state_vector, with_predicted_state
 from vla_ros.policy.manifest import Manifest
 from vla_ros.policy.manifest_inputs import Horn, StateSlice
-from vla_ros.robot.channels import BASE_CHANNELS, gripper_channel, joint_channels, tool_channels
+from vla_ros.robot.channels import gripper_channel, joint_channels, tool_channels
 from vla_ros.robot.config import Robot
 from vla_ros.types import ActionChunk, Observation
 
@@ -315,36 +314,6 @@ def test_a_gripper_that_the_robot_has_not_is_refused() -> None:
     part = {"arm": "arm", "signal": "gripper", "gripper": {"unit": "width_m"}, "size": 1}
     with pytest.raises(ContractError, match="declares none"):
         state_vector(manifest([part]), {"arm": ("arm", body.arms["arm"])}, POSE)
-
-
-# --- a base ---------------------------------------------------------------------------------------------
-
-
-def test_a_base_s_velocity_stands_where_the_manifest_has_it() -> None:
-    """Mobile ALOHA's 16 values for one arm: joints, gripper, base_vel."""
-    parts = [
-        {"arm": "arm", "signal": "joint_position", "size": 6},
-        {"arm": "arm", "signal": "gripper", "size": 1, "gripper": {"unit": "width_m"}},
-        BASE_STATE,
-        {"signal": "padding", "size": 2},
-    ]
-    seen = Observation({}, {**POSE.state, "base/velocity": np.array([0.3, -0.7])}, "", {}, 10**18)
-    assert state_of(parts, seen)[6:] == [0.03, 0.3, -0.7, 0, 0]
-    assert manifest(parts).inputs.state_is_real.tolist() == [True] * 9 + [False] * 2
-    with pytest.raises(Refused, match="holds no base/velocity, which the policy needs"):
-        state_of(parts, POSE)
-
-
-def test_a_base_s_last_prediction_is_fed_back_too() -> None:
-    rows = ActionChunk(BASE_CHANNELS, np.array([[0.1, 0.2], [0.3, 0.4]]), np.array([10, 20]), 0)
-    seen = Observation({}, {"base/velocity": np.zeros(2)}, "", {}, 20)
-    assert with_predicted_state(seen, rows).state["base/velocity"].tolist() == [0.3, 0.4]
-
-
-def test_a_base_s_velocity_that_is_not_predicted_cannot_be_fed_back() -> None:
-    inputs = {**manifest_fields()["inputs"], "state": [BASE_STATE], "proprioception": "last_prediction"}
-    with pytest.raises(ValueError, match=r"proprioception: base_velocity is not predicted"):
-        Manifest.model_validate({**manifest_fields(), "sha256": {}, "inputs": inputs})
 
 
 # --- the policy's own last prediction -------------------------------------------------------------
