@@ -85,8 +85,6 @@ class Arms:
 
     def begin(self, measured: Mapping[str, Measured]) -> None:
         """Open the streams that are not, see `ArmFollower.begin`, and start softly."""
-        if self._base is not None and not self.live:
-            self._base.begin()
         for name, follower in self._followers.items():
             follower.begin(measured[name].q)
             follower.soft_start()

@@ -49,7 +49,8 @@ class Driven:
 
 
 class BaseLimiter:
-    """Follows wanted velocities within the limits, from standing. One tick is `tick` and then `follow`.
+    """Follows wanted velocities within the limits, from standing. One tick is `tick` and then `follow`. A
+    stream of commands has to end, and so the next begins, with the base standing.
 
     velocity: what was sent last, float64 [2], forward m/s and turning rad/s.
     """
@@ -58,18 +59,14 @@ class BaseLimiter:
         self._most = np.array(limits.velocity, dtype=np.float64)
         self._change = np.array(limits.acceleration, dtype=np.float64) * period_s
         self._now_ns = 0
-        self.begin()
+        self.velocity = self._before = _STANDING
+        self._sent_ns: int | None = None
+        self._sent_before_ns: int | None = None
 
     @property
     def at_rest(self) -> bool:
         """Whether the last command was to stand."""
         return not self.velocity.any()
-
-    def begin(self) -> None:
-        """Begin a stream of commands, with the base standing."""
-        self.velocity = self._before = _STANDING
-        self._sent_ns: int | None = None
-        self._sent_before_ns: int | None = None
 
     def tick(self, steady_ns: int, measured: FloatArray | None) -> None:
         """Begin a tick at a monotonic time.
