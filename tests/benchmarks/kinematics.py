@@ -64,8 +64,8 @@ def run(progress: Progress) -> Bench:
     notes = [
         "one solution per call of `inverse`, one thread. worst: of all poses, met or not.",
         "0.1 and 0.3 rad away a pose may lie behind a joint limit or a singularity, where no way leads that "
-        "only ever comes nearer: it counts as not met. So does the end of a line that another posture would "
-        "reach, but no steady way from here.",
+        "only ever comes nearer: then postures beyond the nearest singularities are tried. The end of a line "
+        "that another posture would reach, but no steady way from here, counts as not met.",
     ]
     return Bench("kinematics: inverse kinematics of every arm", rows, notes)
 

@@ -254,11 +254,15 @@ def test_out_of_reach_the_arm_stretches_and_comes_back(name: str) -> None:
         # Its elbow bends to both sides and would pass through; its YAML keeps it on one.
         arm.upper[3] = -0.1
     out = list(sway(chain, HOMES[name], np.array([0.6, 0.0, 0.0]), np.zeros(3)))
-    found = follow(chain, HOMES[name], [*out, *out[::-1], *[out[0]] * 200], arm.upper)
+    # A redundant arm that turned about itself to get nearer goes back at no more than 0.3 rad/s.
+    rest = 1000 if name == "kinova_gen3" else 200
+    found = follow(chain, HOMES[name], [*out, *out[::-1], *[out[0]] * rest], arm.upper)
     assert found.worst[0] > 0.05
     assert found.end[0] <= 1e-4
     assert found.end[1] <= 1e-3
     assert np.abs(found.q[-1] - HOMES[name]).max() < 0.3
+    # No joint trembles between postures that are equally near: from one tick's step to the next, 0.1 mrad.
+    assert np.abs(np.diff(found.q, 2, axis=0)).mean() < 1e-4
     # Stretched as far as this orientation of the tool allows: from there, nothing nearby is any nearer.
     q = found.q[500]
     away = apart(chain.forward(q), out[-1])

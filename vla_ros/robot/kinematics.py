@@ -7,59 +7,21 @@ that the YAML does not name (fingers, another arm) are held at zero.
 
 from __future__ import annotations
 
-import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pinocchio as pin
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from vla_ros.errors import KinematicsError
+from vla_ros.robot.inverse import Solution, descend, search
 from vla_ros.types import FloatArray
 
-# A solution within these is good enough to command; the solver itself aims a hundred times lower.
-POSITION_TOLERANCE = 1e-4
-ROTATION_TOLERANCE = 1e-3
-_POSITION_GOAL = 1e-6
-_ROTATION_GOAL = 1e-5
-
-# 1 mm of position weighs as much as 10 mrad of rotation.
-_POSITION_WEIGHT = 10.0
-# Floor of the Levenberg-Marquardt damping: bounds the step near a singularity, and is small enough
-# (against squared singular values of 0.05 and more elsewhere) not to slow convergence.
-_DAMPING = 1e-4
-# Largest joint step of one iteration, rad: the linearisation holds no further.
-_STEP = 0.3
-_ITERATIONS = 60
-# Where singularities begin (smallest singular value of the weighted Jacobian; 0.7 at the FR3's home),
-# and how firmly the joints are held at one. Six joints work near a singularity most of the time (0.06 at
-# ALOHA's home, its wrist nearly in line): thirty times as firm and they lag 8 mrad behind a slow turn there,
-# and rest 50 mrad off in line; less firm and nothing is calmer.
-_SINGULAR = 0.3
-_HOLD = 0.003
 # Pull towards the posture, per call: a share of the distance and never more than so many rad, so that
 # at 100 Hz the elbow returns within about a second and never faster than 0.3 rad/s.
 _POSTURE_GAIN = 0.02
 _POSTURE_STEP = 0.003
-
-
-@dataclass(frozen=True)
-class Solution:
-    """Joints that bring the tool to a target, or as near as was found.
-
-    q: float64 [J]; position_error: m; rotation_error: rad, both of `forward(q)` against the target.
-    """
-
-    q: FloatArray
-    position_error: float
-    rotation_error: float
-
-    @property
-    def reached(self) -> bool:
-        """Whether the target is met within 0.1 mm and 1 mrad."""
-        return self.position_error <= POSITION_TOLERANCE and self.rotation_error <= ROTATION_TOLERANCE
 
 
 class Kinematics:
@@ -188,16 +150,18 @@ class Kinematics:
         Levenberg-Marquardt with the damping of Sugihara (IEEE T-RO 27(5), 2011: proportional to the
         squared error, plus a floor): it settles also for a target out of reach, with the nearest pose
         found and its errors. Check `Solution.reached`. Joints that meet a limit stay there while the
-        others make up for them. Without `posture`, a pose that is already met returns q_start unchanged.
+        others make up for them. Without `posture`, a pose that is already met returns q_start unchanged, and
+        one that is missed because of a limit is tried on the next branches (elbow or wrist bent to the other
+        side) where that is no jump: see `vla_ros.robot.inverse.search`.
 
         A control loop calls it once per tick with the previous command as q_start, `home` as posture
         [J] and, as `lower` and `upper`, the position limits cut down to what the velocity limits allow
         in one tick: the result is then the best pose that can be had in time. With a posture the motion
         is calm over ticks: near a singularity (judged at q_start) the joints are held to where they
         were, the more the nearer (Nakamura and Hanafusa, J. Dyn. Sys. Meas. Control 108(3), 1986), so
-        that the tool lags a little where the joints would race or fall onto another branch; elsewhere
-        the target is met exactly. And the redundant motion drifts towards the posture a little per
-        call, so that the elbow does not wander.
+        that the tool lags a little where the joints would race or fall onto another branch, and so are
+        they the further the target is from q_start; elsewhere the target is met exactly. And the redundant
+        motion drifts towards the posture a little per call, so that the elbow does not wander.
 
         target: 4x4, tool in base frame. Raises KinematicsError on a wrong shape, a number that is not
         finite, a target that is no rigid transform, or lower > upper. A q_start outside the limits is
@@ -207,47 +171,10 @@ class Kinematics:
         low, high = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
         self._check_target(goal, low, high)
         start = np.minimum(np.maximum(self._checked(q_start), low), high)
-        pull = None if posture is None else self._pull(self._checked(posture), start)
-        hold = 0.0
-
-        q = best = start
-        best_cost = np.inf
-        best_errors = (np.inf, np.inf)
-        damping_scale = 0.5
-        for iteration in range(_ITERATIONS):
-            pose, jacobian = self._pose_and_jacobian(q)
-            error = np.empty(6)
-            error[:3] = goal[:3, 3] - pose[:3, 3]
-            error[3:] = pin.log3(goal[:3, :3] @ pose[:3, :3].T)
-            errors = (float(np.sqrt(error[:3] @ error[:3])), float(np.sqrt(error[3:] @ error[3:])))
-            error[:3] *= _POSITION_WEIGHT
-            jacobian[:3] *= _POSITION_WEIGHT
-            if iteration == 0 and posture is not None:
-                hold = _hold_near_singularity(jacobian)
-            cost = float(error @ error)
-            back = start - q
-            total = cost + hold * float(back @ back)
-            if total < best_cost:
-                stalled = total > 0.9999 * best_cost
-                best, best_cost, best_errors = q, total, errors
-                damping_scale = max(damping_scale * 0.5, 1e-3)
-            else:
-                # Further away than before: step more carefully.
-                stalled = damping_scale > 1e3
-                damping_scale *= 10.0
-            if pull is None and (stalled or (errors[0] <= _POSITION_GOAL and errors[1] <= _ROTATION_GOAL)):
-                break
-            damping = damping_scale * cost + _DAMPING
-            anchor = hold * back if pull is None else hold * back + damping * pull
-            step = _step(jacobian, error, damping + hold, anchor, low - q, high - q)
-            if pull is not None:
-                # The pull belongs to this call's first step only; the ones after it correct for it, so
-                # the pose before it does not compete for being the best.
-                pull, best_cost = None, np.inf
-            elif not step.any():
-                break
-            q = np.minimum(np.maximum(q + step, low), high)
-        return Solution(np.array(best), *best_errors)
+        if posture is None:
+            return search(self._pose_and_jacobian, goal, start, low, high)
+        pull = self._pull(self._checked(posture), start)
+        return descend(self._pose_and_jacobian, goal, start, low, high, pull)[0]
 
     def _checked(self, q: ArrayLike) -> FloatArray:
         values = np.asarray(q, dtype=np.float64)
@@ -318,49 +245,6 @@ def _rigid(pose: FloatArray) -> bool:
         and all(abs(length - 1.0) <= 1e-6 for length in lengths)
         and all(abs(product) <= 1e-6 for product in products)
     )
-
-
-def _hold_near_singularity(jacobian: FloatArray) -> float:
-    """Weight that holds the joints where they are: 0 away from singularities, _HOLD at one.
-
-    jacobian: 6xJ, weighted; its smallest singular value is the measure.
-    """
-    smallest = math.sqrt(max(np.linalg.eigvalsh(jacobian @ jacobian.T)[0], 0.0))
-    nearness = max(0.0, 1.0 - smallest / _SINGULAR)
-    return _HOLD * nearness * nearness
-
-
-def _step(
-    jacobian: FloatArray,
-    error: FloatArray,
-    damping: float,
-    anchor: FloatArray,
-    low: FloatArray,
-    high: FloatArray,
-) -> FloatArray:
-    """Solve (J^T J + damping) d = J^T e + anchor for d [J] within [low, high], at most _STEP per joint.
-
-    With anchor = damping * p this is the d that minimises |J d - e|^2 + damping |d - p|^2, which in the
-    null space of J is p itself. Joints whose free solution leaves the box are put on its edge, one set
-    after the other, and the rest is solved again.
-    """
-    hessian = jacobian.T @ jacobian
-    hessian.flat[:: len(hessian) + 1] += damping
-    gradient = jacobian.T @ error + anchor
-    step = np.asarray(np.linalg.solve(hessian, gradient), dtype=np.float64)
-    outside = (step < low) | (step > high)
-    if outside.any():
-        fixed: NDArray[np.bool_] = np.zeros(len(step), dtype=bool)
-        while outside.any() and not fixed.all():
-            fixed |= outside
-            step = np.minimum(np.maximum(step, low), high)
-            free = ~fixed
-            if free.any():
-                rest = gradient[free] - hessian[np.ix_(free, fixed)] @ step[fixed]
-                step[free] = np.linalg.solve(hessian[np.ix_(free, free)], rest)
-            outside = free & ((step < low) | (step > high))
-    largest = np.abs(step).max()
-    return step * (_STEP / largest) if largest > _STEP else step
 
 
 def _bounded_continuous_joints(urdf_xml: str) -> str:
