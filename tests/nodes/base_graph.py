@@ -34,11 +34,13 @@ class Slate:
     """The driver's loop of 20 Hz: commands count for 300 ms, and not while the motors are off or the e-stop
     is pressed; the base follows with a lag.
 
-    alive: whether odometry comes; heard: velocities it was sent, float64 [2], with when; asked: for torque.
+    alive: whether odometry comes; behind_s: how far its stamps are behind the ROS clock; heard: velocities it
+    was sent, float64 [2], with when; asked: for torque.
     """
 
     def __init__(self, node: Any) -> None:
         self.alive = True
+        self.behind_s = 0
         self.on = self.pressed = self.refuses = False
         self.heard: list[tuple[float, FloatArray]] = []
         self.asked: list[bool] = []
@@ -81,7 +83,7 @@ class Slate:
         if self.alive:
             message = Odometry()
             now = self._node.get_clock().now().nanoseconds
-            message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, NS)
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(now - self.behind_s * NS, NS)
             message.twist.twist.linear.x, message.twist.twist.angular.z = self.velocity.tolist()
             message.pose.covariance[0] = -1.0 if self.pressed else 1.0
             self._odometry.publish(message)
@@ -144,12 +146,12 @@ class BaseGraph:
         assert (change <= HARDEST / self.graph.robot.control.rate_hz * (1 + 1e-9)).all()
 
 
-def base_file(folder: Path) -> Path:
+def base_file(folder: Path, stamps: str) -> Path:
     """aloha.yaml with patient watchdogs, on a base."""
     robot_file(folder, "aloha")
     file = folder / "mobile.yaml"
     base = {
-        "odometry": {"topic": ODOMETRY, "rate_hz": 20, "max_age_ms": PATIENT_MS},
+        "odometry": {"topic": ODOMETRY, "rate_hz": 20, "max_age_ms": PATIENT_MS, "stamps": stamps},
         "limits": {"velocity": MOST.tolist(), "acceleration": HARDEST.tolist()},
         "twist": {"topic": TOPIC, "torque_service": TORQUE},
     }
@@ -158,10 +160,10 @@ def base_file(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def base_graph(folder: Path) -> Iterator[BaseGraph]:
+def base_graph(folder: Path, stamps: str = "header") -> Iterator[BaseGraph]:
     """A graph on a domain of its own."""
     starter = Starter()
-    file = base_file(folder)
+    file = base_file(folder, stamps)
     with claimed_domain() as domain:
         made = BaseGraph(starter, domain, file)
         try:

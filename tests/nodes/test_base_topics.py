@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -110,7 +112,10 @@ def test_a_start_needs_the_base_too(tmp_path: Path) -> None:
         graph.base.alive = False
         refused("no odometry came yet; is /mobile_base/odom being published?")
         assert not graph.base.asked, "not switched on for a start that is refused"
-        graph.base.alive, graph.base.refuses = True, True
+        graph.base.alive, graph.base.velocity = True, np.array([0.0, np.nan])
+        graph.graph.process.wait_for_text("base: odometry is not finite: 0.0 m/s, nan rad/s")
+        refused("no odometry came yet")
+        graph.base.velocity, graph.base.refuses = np.zeros(2), True
         refused("/mobile_base/set_motor_torque_status answers that Failed to enable motor torque.")
         graph.base.refuses = False
         teleop = rclpy.create_node("joystick", context=graph.graph.context)
@@ -140,8 +145,25 @@ def test_a_base_whose_driver_was_gone_is_switched_on_anew(tmp_path: Path) -> Non
         graph.assert_limits()
 
 
-def test_a_base_whose_e_stop_is_released_does_not_set_off_by_itself(tmp_path: Path) -> None:
+def test_a_node_that_stood_still_does_not_push_a_base_that_has_stopped(tmp_path: Path) -> None:
     with base_graph(tmp_path) as graph:
+        graph.start()
+        graph.drive(0.4, 0.0, lambda: graph.at(0.4, 0.0), "the base to be driven")
+        pid = graph.graph.process.pid
+        os.kill(pid, signal.SIGSTOP)
+        wait_for(lambda: np.abs(graph.base.velocity).max() < 0.01, 5.0, "the driver to stop the base")
+        heard = len(graph.base.heard)
+        os.kill(pid, signal.SIGCONT)
+        wait_for(lambda: len(graph.base.heard) > heard + 5, 10.0, "commands")
+        after = graph.base.sent(heard)[:, 0]
+        assert after[0] <= 0.02 and np.diff(after).max() <= 0.01 + 1e-9, "as from a stand"
+        graph.drive(0.4, 0.0, lambda: graph.at(0.4, 0.0), "the base to be driven again")
+
+
+def test_a_base_whose_e_stop_is_released_does_not_set_off_by_itself(tmp_path: Path) -> None:
+    """And its driver stamps odometry with a clock of its own."""
+    with base_graph(tmp_path, stamps="arrival") as graph:
+        graph.base.behind_s = 1_000_000
         graph.start()
         graph.drive(0.4, 0.0, lambda: graph.at(0.4, 0.0), "the base to be driven")
         graph.base.pressed = True
