@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from mcap.exceptions import EndOfFile
-from mcap.records import Attachment, Message
+from mcap.records import Attachment, McapRecord, Message
 from mcap.stream_reader import StreamReader
 
 WRITER = """
@@ -22,7 +22,7 @@ from vla_ros.recording.topics import COMMAND, recorded_topics
 import numpy as np
 writer = EpisodeWriter(Path(sys.argv[1]), recorded_topics(franka()), {"robot.yaml": "name: franka"})
 random = np.random.default_rng(0)
-for k in range(6000):
+for k in range(int(sys.argv[2])):
     cdr = joint_state(k, [str(i) for i in range(100)], random.random(100))
     writer.write(COMMAND, cdr, k, k)
 writer.flush()
@@ -31,22 +31,30 @@ time.sleep(60)
 """
 
 
-def test_a_part_file_is_named_so_and_holds_all_but_the_last_megabyte(tmp_path: Path) -> None:
-    path = tmp_path / "episode.mcap"
+def killed(path: Path, messages: int) -> list[McapRecord]:
+    """What can be read of a file whose writer was killed after so many messages and a flush."""
     writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", WRITER, str(path), str(messages)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
     )
     assert writer.stdout is not None and writer.stdout.readline() == b"written\n"
     os.kill(writer.pid, signal.SIGKILL)
     writer.wait()
-    assert [file.name for file in tmp_path.iterdir()] == ["episode.mcap.part"]
+    assert [file.name for file in path.parent.iterdir()] == [f"{path.name}.part"]
     found = []
-    with open(tmp_path / "episode.mcap.part", "rb") as file, pytest.raises(EndOfFile):
+    with open(f"{path}.part", "rb") as file, pytest.raises(EndOfFile):
         for record in StreamReader(file).records:
             found.append(record)
+    return found
+
+
+@pytest.mark.parametrize("count", [3, 6000])
+def test_a_part_file_is_named_so_and_holds_all_but_the_last_megabyte(tmp_path: Path, count: int) -> None:
+    found = killed(tmp_path / "episode.mcap", count)
     messages = [record for record in found if isinstance(record, Message)]
-    size = len(messages[0].data)
     assert [message.log_time for message in messages] == list(range(len(messages)))
-    assert (6000 - len(messages)) * size < 1.2e6 < 6000 * size / 2
+    size = 1300  # bytes of a message, at least
+    assert (count - len(messages)) * size < 1.2e6
     (attached,) = [record for record in found if isinstance(record, Attachment)]
     assert (attached.name, attached.data) == ("robot.yaml", b"name: franka")
