@@ -165,16 +165,10 @@ def test_the_estop_button_stops_it_and_shows_only_in_a_covariance(slate: Drive) 
 def test_odometry_begins_where_the_driver_was_started(slate: Drive) -> None:
     slate.keep(0.4, 0.8, 1.5)
     assert slate.base.pose[2] > 0.5
-    stage = slate.stage
-    # A driver that starts now, on topics of its own.
-    odometry = slate.base.config.odometry.model_copy(update={"topic": "/again/odom"})
-    twist = slate.base.config.twist.model_copy(update={"topic": "/again/cmd_vel", "torque_service": None})
+    stage, heard = slate.stage, []
     began = slate.base.pose
-    again = stage.twin.base
-    again.config = again.config.model_copy(update={"odometry": odometry, "twist": twist})
-    peer = stage.peer.create_subscription(Odometry, "/again/odom", (heard := []).append, 100)
-    other = Slate(Host(stage.peer, *_ignored()), again)
-    stage.faces.append(other)
+    stage.peer.create_subscription(Odometry, "/again/odom", heard.append, 100)
+    stage.faces.append(another_driver(stage))
     stage.until(lambda: heard, "odometry")
     first: Any = heard[0]
     assert abs(first.pose.pose.position.x) < 0.03 and abs(heading(first)) < 0.05
@@ -186,11 +180,15 @@ def test_odometry_begins_where_the_driver_was_started(slate: Drive) -> None:
     assert x == pytest.approx(cosine * forward + sine * left, abs=0.05)
     assert y == pytest.approx(cosine * left - sine * forward, abs=0.05)
     assert heading(message) == pytest.approx(turned, abs=0.05)
-    stage.peer.destroy_subscription(peer)
 
 
-def _ignored() -> tuple[Any, Any, Any]:
-    return (lambda *_: None, lambda _: None, lambda action: action())
+def another_driver(stage: Stage) -> Slate:
+    """One that starts now for the same base, on topics of its own."""
+    base = stage.twin.base
+    odometry = base.config.odometry.model_copy(update={"topic": "/again/odom"})
+    twist = base.config.twist.model_copy(update={"topic": "/again/cmd_vel", "torque_service": None})
+    base.config = base.config.model_copy(update={"odometry": odometry, "twist": twist})
+    return Slate(Host(stage.peer, lambda *_: None, lambda _: None, lambda action: action()), base)
 
 
 def test_a_reset_brings_base_and_odometry_back(slate: Drive) -> None:
