@@ -17,6 +17,7 @@ STANDARD = {
     "diagnostic_msgs",
     "geometry_msgs",
     "lifecycle_msgs",
+    "nav_msgs",
     "rcl_interfaces",
     "rosgraph_msgs",
     "sensor_msgs",
@@ -25,7 +26,13 @@ STANDARD = {
     "trajectory_msgs",
 }
 # What a driver speaks is not ours to choose, and only the files that talk to it, or play it, may.
-DRIVERS_OWN = {"control_msgs", "interbotix_xs_msgs", "piper_msgs"}
+DRIVERS_OWN = {
+    "control_msgs",
+    "controller_manager_msgs",
+    "franka_msgs",
+    "interbotix_xs_msgs",
+    "piper_msgs",
+}
 MAY = ("nodes/gripper_client.py", "nodes/sim_gripper.py", "robot/drivers/", "sim/drivers/")
 
 KINDS = ("msg", "srv", "action")
