@@ -26,7 +26,7 @@ from tests.support import Starter, wait_for
 from tests.test_cli import vla
 from vla_ros import processes
 from vla_ros.action.message import to_message
-from vla_ros.launch_file import ARGUMENTS, _start
+from vla_ros.launch_file import ARGUMENTS, END_WITH_LAUNCH, _start
 from vla_ros.resources import policy_bundle, robot_config
 from vla_ros.robot.channels import gripper_channel, joint_channels
 from vla_ros.robot.load import load_robot
@@ -85,7 +85,7 @@ def test_a_launch_file_runs_the_table_of_vla_up(tmp_path: Path) -> None:
     table = processes.table(robot, policy, True, extra, given["prompt"], "newest", str(tmp_path / "runs"))
     assert [process.name for process in table] == ["sim_node", "control_node", "policy_node", "record_node"]
     cmds = [["".join(part.perform(context) for part in word) for word in each.cmd] for each in actions]
-    assert cmds == [list(process.argv) for process in table]
+    assert cmds == [[*END_WITH_LAUNCH, *process.argv] for process in table]
     assert (tmp_path / "runs").is_dir()
     context.launch_configurations["record"] = "false"
     assert len(_start(context, tuple(given))) == 3
@@ -138,6 +138,23 @@ def test_aloha_is_launched_moves_and_is_recorded(
     os.kill(started.pid, signal.SIGINT)
     assert started.wait(30) == 0, started.output
     wait_for(lambda: not any(child.is_running() for child in children), 15, "the nodes to be gone")
+
+
+@pytest.mark.graph
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_node_outlives_a_launch_that_is_killed(
+    start_process: Starter, ros_domain: int, tmp_path: Path, number: int
+) -> None:
+    file = str(ROOT / "launch" / "franka.launch.py")
+    started = start_process(
+        [sys.executable, "-c", LAUNCH, file, "sim:=true", "policy:="], "launch", **log(tmp_path)
+    )
+    for text in ("commanding at", "sim_node]: seed"):
+        started.wait_for_text(text, 90)
+    children = psutil.Process(started.pid).children(recursive=True)
+    assert len(children) >= 2
+    os.kill(started.pid, number)
+    wait_for(lambda: not any(child.is_running() for child in children), 20, "the nodes to be gone")
 
 
 def test_a_folder_that_takes_no_recordings_is_refused_before_anything_starts(

@@ -29,6 +29,9 @@ ARGUMENTS = {
 }
 TRUE = ("true", "1")
 RESPAWN_S = 2.0
+# `launch` leaves its processes running where it is killed, or ended by SIGTERM: a robot that nobody watches.
+# (util-linux; the nodes bring the arms to a hold on SIGTERM.)
+END_WITH_LAUNCH = ("setpriv", "--pdeathsig", "TERM")
 
 
 def robot_launch(robot: str, policy: str = "") -> LaunchDescription:
@@ -65,7 +68,7 @@ def _start(context: LaunchContext, names: tuple[str, ...]) -> list[ExecuteProces
     )
     return [
         ExecuteProcess(
-            cmd=list(process.argv),
+            cmd=[*END_WITH_LAUNCH, *process.argv],
             name=process.name,
             additional_env=dict(process.env),
             output="screen",
