@@ -11,6 +11,8 @@ WEIRD = [
     "[.nan]", "{a: .inf}", "0x1F", "1:2:3", "2020-01-01", "!!binary aGk=", "!!set {a}", "!x y", "&a b", "*a",
     "<<", "? x", "| \n x", "'", '"', "\\", "\x00", "\u2028", "🤖", "- x", "a: b", "%TAG", "---", "...", "#",
     "-1", "1.5", "'nan'", "NaN", "inf", "Infinity", "null: 1", "[[[[", "}}", "@", "`", "TODO",
+    "90", "45", "both", "compressed", "YUYV", "mjpg", "/dev/null", "{v4l2: {device: /dev/video0}}",
+    "{realsense: {}}", "{x: 600, y: 0, width: 64, height: 64}", "{arm: left, position: [0, 0, 0]}",
     "extends: franka.yaml", "extends: aloha.yaml", "extends: .", "57.29578", "1000", "0.001", "6.5", "-3.2",
 ]  # fmt: skip
 NUMBER = re.compile(r"-?\d+(\.\d+)?")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import re
 import shutil
@@ -21,13 +22,15 @@ from pydantic import BaseModel
 
 from tests.robot.mutations import mutated
 from vla_ros.errors import ConfigError
-from vla_ros.robot.config import Arm, Robot
+from vla_ros.robot.config import Arm, MobileBase, Robot
+from vla_ros.robot.config_cameras import Camera
 from vla_ros.robot.load import load_robot
 from vla_ros.robot.schema import robot_schema
 
 CONFIGS = Path(__file__).parents[2] / "robot_configs"
 ROBOTS = sorted(CONFIGS.glob("*.yaml"))
 FILES = 10_000
+LAB_FILES = 2_000
 SCHEMA = Draft7Validator(robot_schema())
 
 
@@ -97,6 +100,7 @@ def assert_sane(robot: Robot, folder: Path) -> None:
         topics.append(getattr(arm.drivers, arm.driver).topic)
     for camera in robot.cameras.values():
         assert camera.width > 0 and camera.height > 0 and camera.max_age_ms >= 1000 / camera.rate_hz
+        assert_sane_camera(robot, camera)
         topics += [camera.topic, camera.camera_info]
     assert len({*topics[: -2 * len(robot.cameras)]} & {*topics[-2 * len(robot.cameras) :]}) == 0
     commands = [getattr(arm.drivers, arm.driver).topic for arm in robot.arms.values()]
@@ -106,6 +110,48 @@ def assert_sane(robot: Robot, folder: Path) -> None:
     for box in [robot.safety.workspace, *robot.safety.forbidden]:
         assert all(low < high for low, high in zip(box.min, box.max, strict=True))
     assert robot.safety.tool_speed > 0 and robot.safety.chunk_timeout_ms > 0
+    assert_sane_devices(robot)
+    if robot.base is not None:
+        assert_sane_base(robot, robot.base)
+
+
+def assert_sane_camera(robot: Robot, camera: Camera) -> None:
+    assert camera.rotate in (0, 90, 180, 270) and camera.flip in ("none", "horizontal", "vertical", "both")
+    width, height = (camera.width, camera.height)[:: -1 if camera.rotate % 180 else 1]
+    crop = camera.crop
+    if crop is not None:
+        assert crop.width >= 16 and 0 <= crop.x <= width - crop.width
+        assert crop.height >= 16 and 0 <= crop.y <= height - crop.height
+    if camera.mount is not None:
+        assert camera.mount.arm is None or camera.mount.arm in robot.arms
+        assert max(map(abs, camera.mount.position)) <= 5 and max(map(abs, camera.mount.rpy)) < 6.29
+    source = camera.source
+    if source is None:
+        return
+    assert camera.transport == "raw" and [source.v4l2, source.realsense].count(None) == 1
+    exposure = (source.v4l2 or source.realsense).exposure_ms  # type: ignore[union-attr]
+    assert exposure is None or 0.1 <= exposure <= 1000 / camera.rate_hz
+    if source.v4l2 is not None:
+        assert re.fullmatch("[A-Z0-9]{4}", source.v4l2.fourcc) and source.v4l2.device
+        assert source.v4l2.calibration or not camera.undistort
+
+
+def assert_sane_devices(robot: Robot) -> None:
+    sources = [camera.source for camera in robot.cameras.values() if camera.source is not None]
+    paths = [os.path.realpath(each.v4l2.device) for each in sources if each.v4l2 is not None]
+    serials = [each.realsense.serial for each in sources if each.realsense is not None]
+    assert len(set(paths)) == len(paths) and len(set(serials)) == len(serials)
+    assert len(serials) < 2 or None not in serials
+
+
+def assert_sane_base(robot: Robot, base: MobileBase) -> None:
+    (forward, turn), (faster, turning) = base.limits.velocity, base.limits.acceleration
+    assert 0 < forward <= 5 and 0 < turn <= 20 and 0 < faster <= 20 and 0 < turning <= 50
+    assert base.odometry.max_age_ms >= 1000 / base.odometry.rate_hz and "base" not in robot.arms
+    others = [arm.states.topic for arm in robot.arms.values()]
+    others += [getattr(arm.drivers, arm.driver).topic for arm in robot.arms.values()]
+    others += [topic for camera in robot.cameras.values() for topic in (camera.topic, camera.camera_info)]
+    assert base.twist.topic != base.odometry.topic and not {base.twist.topic, base.odometry.topic} & {*others}
 
 
 def assert_sane_arm(robot: Robot, arm: Arm, xml: str) -> None:
@@ -174,6 +220,64 @@ def test_ten_thousand_mutated_files(folder: Path, robot: Path) -> None:
                 assert not list(SCHEMA.iter_errors(yaml.load(changed, Loader=yaml.CSafeLoader)))
     # Neither everything nor nothing gets through (another topic is fine, and so is a lower limit).
     assert 0.02 < good / wanted < 0.5
+
+
+# Nothing but the keys of devices, views, mounts and the base, so that each mistake is in one of them.
+LAB = """extends: aloha.yaml
+name: lab
+base:
+  odometry: {topic: /mobile_base/odom, rate_hz: 20, max_age_ms: 200, reliability: best_effort}
+  limits:
+    velocity: [0.5, 0.8]
+    acceleration: [0.5, 1.0]
+  twist:
+    topic: /mobile_base/cmd_vel
+    torque_service: /mobile_base/set_motor_torque_status
+cameras:
+  cam_high:
+    source:
+      v4l2:
+        device: /dev/v4l/by-id/usb-high
+        fourcc: MJPG
+        exposure_ms: 10
+        calibration: high.yaml
+    undistort: true
+    rotate: 90
+    crop: {x: 20, y: 100, width: 440, height: 480}
+    mount: {position: [0.0, -0.285, 1.005], rpy: [-2.7056, 0.0, 0.0]}
+  cam_low:
+    source:
+      v4l2: {device: /dev/video2, fourcc: YUYV}
+    flip: both
+  cam_left_wrist:
+    source:
+      realsense:
+        serial: "111"
+        format: yuyv
+        exposure_ms: 8
+        depth_aligned: /cam_left_wrist/depth/image_raw
+    undistort: true
+    mount: {arm: left, position: [-0.082, 0.0, 0.082], rpy: [-2.0063, 0.0, -1.5708]}
+  cam_right_wrist:
+    source:
+      realsense: {serial: "222", exposure_ms: 8.5}
+    rotate: 180
+    crop:
+      x: 0
+      y: 20
+      width: 640
+      height: 440"""
+
+
+def test_cameras_and_a_base(folder: Path) -> None:
+    assert accepted(folder / "lab.yaml", LAB) is not None
+    rng, seen, good = random.Random("lab"), {LAB}, 0
+    while len(seen) <= LAB_FILES:
+        changed = mutated(rng, LAB)
+        if changed not in seen:
+            seen.add(changed)
+            good += accepted(folder / "lab.yaml", changed) is not None
+    assert 0.02 < good / LAB_FILES < 0.5
 
 
 @pytest.mark.parametrize("robot", ROBOTS, ids=lambda file: file.stem)
