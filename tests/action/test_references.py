@@ -111,13 +111,14 @@ def test_bridge_s_first_step_is_its_own_code_s(seed) -> None:
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 8, 50])
 def test_running_products_are_those_of_a_loop(rows: int) -> None:
-    M = Rotation.random(rows, rng=np.random.default_rng(rows)).as_matrix()
-    right, left = [M[0]], [M[0]]
-    for one in M[1:]:
+    first, *M = Rotation.random(rows + 1, rng=np.random.default_rng(rows)).as_matrix()
+    given, right, left = np.array(M), [first], [first]
+    for one in M:
         right.append(right[-1] @ one)
         left.append(one @ left[-1])
-    assert np.allclose(references._products(M, left=False), right, rtol=0, atol=1e-12)
-    assert np.allclose(references._products(M, left=True), left, rtol=0, atol=1e-12)
+    assert np.allclose(references._products(given, first, left=False), right[1:], rtol=0, atol=1e-12)
+    assert np.allclose(references._products(given, first, left=True), left[1:], rtol=0, atol=1e-12)
+    assert np.array_equal(given, M)  # what the policy said is left as it is
 
 
 @given(seed=st.integers(0, 10**6), reference=st.sampled_from(REFERENCES["joint_position"]))

@@ -156,7 +156,8 @@ class ArmActions:
         measured = origins.measured(f"{self.name}/tcp_pose")
         start = base = self._pose(measured)
         if any(part.from_last_target for part in parts):
-            base = self._pose(origins.last_target(tool_channels(self.name), measured))
+            last = origins.last_target(tool_channels(self.name), measured)
+            base = start if last is measured else self._pose(last)
         position, rotation = (
             (start, start) if not part.from_last_target else (start, base) if part.is_delta else (base, base)
             for part in parts

@@ -55,9 +55,9 @@ def to_rotations(values: FloatArray, reference: RotationReference, start: Pose, 
     if reference == "eef_relative":
         return start.rotation @ values
     if reference == "world_delta":
-        return _products(values, left=True) @ base.rotation
+        return _products(values, base.rotation, left=True)
     if reference == "eef_delta":
-        return base.rotation @ _products(values, left=False)
+        return _products(values, base.rotation, left=False)
     return values
 
 
@@ -152,12 +152,13 @@ def _bridge_shift(rotations: FloatArray, start: Pose, base: Pose) -> FloatArray:
     return np.asarray(rotations[0] @ (base.rotation.T @ lag) - lag)
 
 
-def _products(matrices: FloatArray, left: bool) -> FloatArray:
-    """Running products [H, 3, 3]: M_1 M_2 ... M_k, or with `left` M_k ... M_2 M_1.
+def _products(matrices: FloatArray, first: FloatArray, left: bool) -> FloatArray:
+    """Running products [H, 3, 3] after `first` F: F M_1 M_2 ... M_k, or with `left` M_k ... M_2 M_1 F.
 
     By doubling: log2(H) products of many matrices cost less than H of one.
     """
     out = matrices.copy()
+    out[0] = out[0] @ first if left else first @ out[0]
     step = 1
     while step < len(out):
         earlier, later = out[:-step], out[step:]

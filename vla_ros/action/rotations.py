@@ -234,13 +234,24 @@ def quaternion_to_matrix(quaternions: ArrayLike) -> FloatArray:
     Raises Refused("rotation") for a quaternion of no length.
     """
     q = unit(quaternions)
-    x, y, z, w = q.tolist() if q.ndim == 1 else np.moveaxis(q, -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    # Entry by entry over all rows at once: the loops of numpy are over the last axis.
+    x, y, z, w = q.tolist() if q.ndim == 1 else np.ascontiguousarray(q.reshape(-1, 4).T)
+    x2, y2, z2 = 2 * x, 2 * y, 2 * z
+    xx, yy, zz = x * x2, y * y2, z * z2
+    xy, xz, yz = x * y2, x * z2, y * z2
+    xw, yw, zw = w * x2, w * y2, w * z2
+    entries = [
+        1 - (yy + zz),
+        xy - zw,
+        xz + yw,
+        xy + zw,
+        1 - (xx + zz),
+        yz - xw,
+        xz - yw,
+        yz + xw,
+        1 - (xx + yy),
     ]
-    return np.array(rows) if q.ndim == 1 else np.moveaxis(np.array(rows), (0, 1), (-2, -1))
+    return np.array(entries).T.reshape(*q.shape[:-1], 3, 3)
 
 
 def unit(quaternions: ArrayLike) -> FloatArray:
