@@ -3,14 +3,18 @@ size counts once both its numbers are set, a format that there is not is not tak
 
 from __future__ import annotations
 
+import errno
+import os
+import struct
 import time
+from pathlib import Path
 from typing import Any
 
 import cv2
 import pytest
 
 from vla_ros.nodes.capture import CameraLost
-from vla_ros.nodes.v4l2_camera import V4l2Camera
+from vla_ros.nodes.v4l2_camera import V4l2Camera, captures
 from vla_ros.robot.config_cameras import Camera
 
 
@@ -104,12 +108,16 @@ def test_what_the_device_does_not_take_is_named(
         configured(Device(rate=15), {})
 
 
-def test_a_device_that_is_not_there_is_named() -> None:
+def unopened(device: str) -> V4l2Camera:
     fields = {"topic": "/c/i", "camera_info": "/c/n", "width": 640, "height": 480, "rate_hz": 30}
-    source = {"v4l2": {"device": "/dev/no_such_camera"}}
+    source = {"v4l2": {"device": device}}
     camera = Camera.model_validate({**fields, "max_age_ms": 100, "source": source})
     assert camera.source is not None and camera.source.v4l2 is not None
-    device = V4l2Camera(camera, camera.source.v4l2, None, time.time_ns)
+    return V4l2Camera(camera, camera.source.v4l2, None, time.time_ns)
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    device = unopened("/dev/no_such_camera")
     with pytest.raises(
         CameraLost, match="/dev/no_such_camera: No such file or directory; plug the camera in"
     ):
@@ -117,3 +125,50 @@ def test_a_device_that_is_not_there_is_named() -> None:
     with pytest.raises(CameraLost, match="not open"):
         device.read()
     device.close()
+
+
+def test_a_device_that_is_no_camera_is_named(tmp_path: Path) -> None:
+    """By the kernel's own answer."""
+    link = tmp_path / "by-id"
+    link.symlink_to("/dev/null")
+    with pytest.raises(
+        CameraLost, match=rf"{link}: is no Video4Linux device \(.+\); `v4l2-ctl --list-devices`"
+    ):
+        unopened(str(link)).open()
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.EACCES, "may not be opened by this user; add it to the group video"),
+        (errno.EBUSY, "another process holds it; `fuser -v`"),
+        (errno.ENODEV, r"cannot be opened \(No such device\); plug the camera in again"),
+    ],
+)
+def test_why_a_device_cannot_be_opened_is_told(
+    monkeypatch: pytest.MonkeyPatch, number: int, says: str
+) -> None:
+    def refuse(path: str, flags: int) -> int:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr("vla_ros.nodes.v4l2_camera.os.open", refuse)
+    with pytest.raises(CameraLost, match=f"/dev/null: {says}"):
+        unopened("/dev/null").open()
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "device_caps", "gives_pictures"),
+    [
+        # uvcvideo: all nodes of the camera together, and this node's own: pictures, or metadata.
+        (0x84A00001, 0x04200001, True),
+        (0x84A00001, 0x04A00000, False),
+        (0x84003000, 0x04001000, True),  # of several planes
+        (0x05000001, 0, True),  # a driver that tells of no node
+        (0x05000000, 0, False),
+    ],
+)
+def test_which_device_gives_pictures(capabilities: int, device_caps: int, gives_pictures: bool) -> None:
+    told = struct.pack(
+        "<16s32s32s6I", b"uvcvideo", b"Webcam", b"usb-1", 0, capabilities, device_caps, 0, 0, 0
+    )
+    assert len(told) == 104 and captures(told) is gives_pictures

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
+import struct
 import time
 from typing import Any
 
@@ -15,6 +18,10 @@ from vla_ros.robot.config_cameras import Camera, V4l2Source
 
 # V4L2_CID_EXPOSURE_AUTO: V4L2_EXPOSURE_MANUAL and V4L2_EXPOSURE_APERTURE_PRIORITY; exposure is in 0.1 ms.
 _MANUAL, _AUTOMATIC = 1, 3
+# linux/videodev2.h: VIDIOC_QUERYCAP fills a struct v4l2_capability, with capabilities and device_caps from
+# byte 84 on; the latter counts where V4L2_CAP_DEVICE_CAPS says so. V4L2_CAP_VIDEO_CAPTURE(_MPLANE).
+_QUERYCAP, _CAPABILITY_BYTES, _FLAGS = 0x80685600, 104, struct.Struct("<84x2I")
+_DEVICE_CAPS, _CAPTURES = 0x80000000, 0x1 | 0x1000
 # 29.97 Hz for 30.
 _RATE_OFF = 0.01
 # How long a camera that is there may give no frame, s; OpenCV looks when it first reads from one.
@@ -39,13 +46,15 @@ class V4l2Camera:
             is_device = stat.S_ISCHR(os.stat(device).st_mode)
         except OSError as error:
             raise CameraLost(f"{device}: {error.strerror}; plug the camera in, or correct device") from None
+        if is_device:
+            wrong = why_not(device)
+            if wrong:
+                raise CameraLost(f"{device}: {wrong}")
         # Anything else that has a name is a recorded video.
         self._capture = cv2.VideoCapture(device, cv2.CAP_V4L2 if is_device else cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             self.close()
-            raise CameraLost(
-                f"{device}: cannot be opened; another process may hold it, or may we not read it"
-            )
+            raise CameraLost(f"{device}: cannot be opened; see whether another process holds it (fuser -v)")
         if is_device:
             self._configure(self._capture)
         return self._lens
@@ -103,3 +112,31 @@ class V4l2Camera:
         if self._capture is not None:
             self._capture.release()
             self._capture = None
+
+
+def why_not(device: str) -> str:
+    """Why a device file is no camera to read from, and what to do; "" where it is one."""
+    try:
+        file = os.open(device, os.O_RDWR | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return "may not be opened by this user; add it to the group video (usermod -aG video NAME)"
+        if error.errno == errno.EBUSY:
+            return "another process holds it; `fuser -v` says which"
+        return f"cannot be opened ({error.strerror}); plug the camera in again"
+    capability = bytearray(_CAPABILITY_BYTES)
+    try:
+        fcntl.ioctl(file, _QUERYCAP, capability)
+    except OSError as error:
+        return f"is no Video4Linux device ({error.strerror}); `v4l2-ctl --list-devices` lists those there are"
+    finally:
+        os.close(file)
+    if captures(bytes(capability)):
+        return ""
+    return "gives no pictures (webcams have a second device, for metadata); name its other one"
+
+
+def captures(capability: bytes) -> bool:
+    """Whether a struct v4l2_capability is of a device that pictures come from."""
+    every, own = _FLAGS.unpack_from(capability)
+    return bool((own if every & _DEVICE_CAPS else every) & _CAPTURES)
