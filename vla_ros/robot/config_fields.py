@@ -77,8 +77,9 @@ class Stream(Model):
     """A topic that must keep coming.
 
     rate_hz: what the driver publishes; max_age_ms: older than this it is stale and no observation is
-    made (and, for joint states, the arm is brought to a hold). stamps: `arrival` for joint states of a driver
-    whose header stamps are not on the ROS clock (Piper's are its SDK's): they count from when they arrive.
+    made (and, for odometry, base and arms are brought to a hold; for joint states see `Safety`). stamps:
+    `arrival` for joint states or odometry of a driver whose header stamps are not on the ROS clock (Piper's
+    are its SDK's): they count from when they arrive.
     """
 
     topic: Topic
