@@ -153,13 +153,16 @@ def test_widowx_recovers_by_a_reboot_of_what_reports_an_error() -> None:
 
 
 def test_who_has_no_recovery() -> None:
-    for arm in (ALOHA, PIPER, PIPER_POSE, COBOT):
+    for arm in (PIPER, PIPER_POSE, COBOT):
         assert driver_for(arm).recovery() is None
 
 
 def test_aloha_keeps_the_modes_it_was_brought_up_with() -> None:
     services = {step.service for step in driver_for(ALOHA).start_steps() if isinstance(step, Call)}
-    assert services == {"/follower_left/torque_enable"}
+    names = ("get_motor_registers", "set_motor_registers", "torque_enable")
+    assert services == {f"/follower_left/{name}" for name in names}, (
+        "read, and rid of profiles; no mode is set"
+    )
 
 
 def test_piper_finds_every_joint_the_gripper_the_speed_and_the_force() -> None:
