@@ -59,6 +59,18 @@ def test_poses_from_afar_are_met_and_near(chain: Chain, away: float) -> None:
         assert ((arm.lower <= found.q) & (found.q <= arm.upper)).all()
 
 
+def test_poses_beside_a_folded_home_are_met() -> None:
+    """The Cobot Magic's: the tool nearly over the shoulder's axis and the wrist nearly in line with it."""
+    arm = CHAINS["piper_cobot"].kinematics()
+    home = np.array([0.0, 0.32, -0.36, 0.0, 0.24, 0.0])
+    smallest = np.linalg.svd(inverse._weighted(arm.jacobian(home)), compute_uv=False)[-1]
+    assert smallest < 0.02
+    rng = np.random.default_rng(6)
+    for away in (0.03, 0.1, 0.3):
+        for q in np.clip(home + rng.normal(0.0, away, (200, 6)), arm.lower, arm.upper):
+            assert arm.inverse(arm.forward(q), home, arm.lower, arm.upper).reached
+
+
 def test_another_branch_is_only_taken_nearby() -> None:
     """The joints of a second search are no further from the start than its target allows."""
     arm = CHAINS["piper"].kinematics()
