@@ -48,11 +48,14 @@ class Soft:
         for sensor, _, _ in self._sensors:
             sensor.set_metadata(rs.frame_metadata_value.actual_fps, 30_000)
         self._number = 0
+        # {frame number: its time on the hardware's clock, ms}
+        self.sent: dict[int, float] = {}
         self._ended = threading.Event()
 
     def send(self, device_ms: float, colours: bool = True) -> None:
         """A frame of each sensor: colours of the number of the frame, depth of 1 m."""
         self._number += 1
+        self.sent[self._number] = device_ms
         pixels = np.zeros((HEIGHT, WIDTH, self._colour_bytes), np.uint8)
         pixels[..., 0], pixels[..., -1] = self._number % 256, 200
         depth = np.full((HEIGHT, WIDTH), 2000, np.uint16)

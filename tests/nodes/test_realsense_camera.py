@@ -65,8 +65,10 @@ def test_colours_come_with_the_hardwares_time_on_our_clock(soft: Soft) -> None:
     assert numbers == sorted(numbers) and frames[0].pixels[7, 7].tolist()[1:] == [0, 200]
     stamps = [frame.stamp_ns for frame in frames]
     assert begin <= stamps[0] and stamps[-1] <= time.time_ns()
-    # The spacing is that of the hardware, not of how late each frame came here.
-    assert stamps[-1] - stamps[10] == pytest.approx((numbers[-1] - numbers[10]) * 33 * MS, rel=0.5)
+    # The spacing is that of the hardware, not of how late each frame came here: only a frame that came
+    # sooner than all before it moves the two clocks against each other.
+    apart = np.array([stamp - soft.sent[number] * MS for stamp, number in zip(stamps, numbers, strict=True)])
+    assert (np.diff(apart) < 1_000).all() and (np.abs(np.diff(apart)) < 1_000).any()
     device.close()
 
 
@@ -167,11 +169,13 @@ def test_a_camera_whose_colours_end_while_its_depth_goes_on_is_lost(
     monkeypatch.setattr("vla_ros.nodes.realsense_camera._NO_FRAME_MS", 300)
     device = opened(camera(depth_aligned="/c/depth"), soft)
     soft.send_on(5_000.0, colours=False)
+    begin = time.monotonic()
     try:
         with pytest.raises(CameraLost, match="RealSense: depth, but no colours within 300 ms"):
             device.read()
     finally:
         soft.stop()
+    assert time.monotonic() - begin < 5.0
     with pytest.raises(CameraLost, match="not open"):
         device.close()
         device.read()

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.nodes.camera_graph import Watcher, ns, start
-from tests.support import Starter
+from tests.support import Starter, wait_for
 
 try:
     import pyrealsense2  # noqa: F401
@@ -75,6 +75,11 @@ def test_pictures_lens_and_depth_come_and_come_again_after_unplugging(
         plug.unlink()
         watcher.wait(lambda: "RealSense 111: not plugged in" in watcher.state[1], "an error")
         node.wait_for_text("plug the camera in")
+    # Each reason once in the log, each time anew, though it is tried again every second.
+    gone = "RealSense 111: not plugged in"
+    wait_for(lambda: node.output.count(gone) >= 3, 5, "the log")
+    time.sleep(2.5)
+    assert (node.output.count(gone), node.output.count("plug the camera in")) == (3, 2)
     assert node.returncode is None
 
 
