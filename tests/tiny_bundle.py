@@ -130,7 +130,7 @@ def _model(nodes: list, inputs: list, outputs: list, initialisers: list) -> byte
 def prefix_graph(
     fields: dict[str, Any], horizon_shift: int = 0, embedded: int = VOCABULARY, slow: int = 0
 ) -> bytes:
-    """Image means, tokens and state through one random layer.
+    """Image means, tokens (where there is a prompt) and state through one random layer.
 
     embedded: how many tokens the embedding holds; onnxruntime fails on one beyond. slow: how many products
     of 1024x1024 matrices, some 20 ms each, are made beside it and added as zero.
@@ -150,12 +150,14 @@ def prefix_graph(
             helper.make_node("Div", [f"{name}.m", "scale"], [f"{name}.s"]),
         ]
         features.append(f"{name}.s")
-    tokens = inputs_["prompt"]["max_tokens"]
-    inputs.append(helper.make_tensor_value_info("tokens", TensorProto.INT64, [1, tokens]))
+    tokens = inputs_["prompt"]["max_tokens"] if "prompt" in inputs_ else 0
+    if tokens:
+        inputs.append(helper.make_tensor_value_info("tokens", TensorProto.INT64, [1, tokens]))
+        nodes.append(helper.make_node("Gather", ["embedding", "tokens"], ["tokens.s"]))
+        features.append("tokens.s")
     inputs.append(helper.make_tensor_value_info("state", TensorProto.FLOAT, [1, state]))
     nodes += [
-        helper.make_node("Gather", ["embedding", "tokens"], ["tokens.s"]),
-        helper.make_node("Concat", [*features, "tokens.s", "state"], ["features"], axis=1),
+        helper.make_node("Concat", [*features, "state"], ["features"], axis=1),
         helper.make_node("MatMul", ["features", "weights"], ["flat"]),
         *slow_nodes(slow),
         helper.make_node("Add", ["flat", "burden"], ["all"]),
@@ -163,7 +165,7 @@ def prefix_graph(
         helper.make_node("Reshape", ["squashed", "shape"], ["goal"]),
     ]
     rng = np.random.default_rng(0)
-    size = 3 * len(features) + tokens + state
+    size = 3 * len(inputs_["images"]) + tokens + state
     initialisers = [
         _tensor("axes", np.array([1, 2], np.int64)),
         _tensor("scale", np.float32(255)),
@@ -315,16 +317,19 @@ def parity_case(fields: dict[str, Any], prefix: bytes) -> ParityCase:
             pixels = pixels.astype(np.float32)
         inputs[f"image.{image['role']}"] = pixels
         features.append(pixels.astype(np.float64).mean((1, 2)) / 255)
-    tokens = np.zeros((1, fields["inputs"]["prompt"]["max_tokens"]), np.int64)
-    tokens[0, :3] = [2, 3, 4]
+    if "prompt" in fields["inputs"]:
+        tokens = np.zeros((1, fields["inputs"]["prompt"]["max_tokens"]), np.int64)
+        tokens[0, :3] = [2, 3, 4]
+        inputs["tokens"] = tokens
+        features.append(tokens / VOCABULARY)
     state = rng.normal(0, 0.3, (1, sum(part["size"] for part in fields["inputs"]["state"])))
-    inputs |= {"tokens": tokens, "state": state.astype(np.float32)}
+    inputs["state"] = state.astype(np.float32)
     weights = next(
         numpy_helper.to_array(item)
         for item in onnx.load_from_string(prefix).graph.initializer
         if item.name == "weights"
     )
-    vector = np.concatenate([*features, tokens / VOCABULARY, inputs["state"]], axis=1)
+    vector = np.concatenate([*features, inputs["state"]], axis=1)
     horizon = fields["outputs"]["horizon"]
     goal = np.tanh(vector @ weights.astype(np.float64)).reshape(horizon, -1)
     noise = rng.normal(size=goal.shape).astype(np.float32)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
+from tests.regression_bundle import regression_fields
 from tests.tiny_bundle import ROOT, manifest_fields
 from tests.token_bundle import token_fields
 from vla_ros.policy.schema import FILE, policy_schema, schema_text
@@ -34,6 +35,8 @@ def test_it_takes_what_the_manifest_takes() -> None:
     whole, *parts = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.S)]
     for part in ({}, *parts):
         assert errors({**whole, **part}) == []
+    for prompt in (True, False):
+        assert errors({**regression_fields(prompt), "sha256": {}}) == []
     assert errors({**token_fields(), "sha256": {}}) == []
 
 

@@ -229,6 +229,8 @@ class PolicyNode(ManagedNode):
             raise VlaRosError("policy_node is not active; activate it first (ros2 lifecycle set)")
         self._wanted.start()
         prompt = self._wanted.now.prompt
+        if self._bundle.manifest.inputs.prompt is None:
+            return "started: the policy takes no prompt"
         return f"started: {shown(prompt)}" if prompt else "started; waiting for a prompt"
 
     def _stop(self) -> str:

@@ -1,10 +1,10 @@
 """The policy bundle: a directory that says everything a runtime must know about a policy.
 
     policy.yaml               the manifest (`vla_ros.policy.manifest`), with a SHA-256 for every other file
-    <graphs>.onnx             prefix and step, or tokens
+    <graphs>.onnx             prefix and step, or tokens, or regression
     <statistics>              of action and state, as the training project wrote them; see
                               `vla_ros.policy.statistics`
-    tokenizer.json            Hugging Face tokenizers file
+    tokenizer.json            Hugging Face tokenizers file; none for a policy without language
     parity.npz                see `vla_ros.policy.parity`
 
 `load_bundle` reads and verifies all of it and `write_bundle` makes one; there is no other way in or out.

@@ -17,7 +17,8 @@ from vla_ros.robot.config import Arm, Robot
 
 
 def input_lines(bundle: Bundle, robot: Robot) -> Iterator[ContractLine]:
-    """Cameras, state, prompt and history, in this order; the last two only where they ask for something."""
+    """Cameras, state, prompt and history, in this order; the prompt only where it is none or more than the
+    instruction, the history only where there is one."""
     manifest = bundle.manifest
     yield from _cameras(manifest, robot)
     begin = 0
@@ -124,8 +125,12 @@ def _measured(manifest: Manifest, part: StateSlice, name: str, arm: Arm, robot: 
 
 
 def _prompt(manifest: Manifest, robot: Robot) -> Iterator[ContractLine]:
-    template = manifest.inputs.prompt.template
-    if manifest.inputs.prompt.holds <= {"instruction"}:
+    prompt = manifest.inputs.prompt
+    if prompt is None:
+        yield ContractLine(True, "prompt", "no prompt", "any is refused")
+        return
+    template = prompt.template
+    if prompt.holds <= {"instruction"}:
         return
     try:
         words = fixed_words(manifest, robot)

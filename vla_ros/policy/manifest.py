@@ -5,6 +5,7 @@ Nothing here is inferred from the weights. `vla_ros.policy.bundle` reads, verifi
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Literal
 
 import numpy as np
@@ -40,12 +41,9 @@ class FlowMatching(Model):
         return self
 
 
-class Tokens(Model):
-    """A language model's action tokens. The graph `tokens` chooses them, each by its largest logit; how it
-    gets to all of them, one after the other or at once, is the exporter's work. What they stand for is
-    `normalisation.action.bins`. A token that is no action is refused, not clipped (`vla_ros.action.bins`)."""
+class OneGraph(Model):
+    """One graph, run once, gives the whole chunk: there is no noise, and no real-time chunking."""
 
-    kind: Literal["tokens"]
     rtc: Literal["none"] = "none"
 
     @field_validator("rtc", mode="before")
@@ -53,10 +51,30 @@ class Tokens(Model):
     def _no_rtc(cls, rtc: object) -> object:
         if rtc != "none":
             raise ValueError(
-                "tokens are chosen in one go, so there are no steps to guide towards the chunk before: "
-                "real-time chunking needs kind: flow_matching; leave rtc out"
+                "the graph gives the chunk in one go, so there are no steps to guide towards the chunk "
+                "before: real-time chunking needs kind: flow_matching; leave rtc out"
             )
         return rtc
+
+
+class Tokens(OneGraph):
+    """A language model's action tokens. The graph `tokens` chooses them, each by its largest logit; how it
+    gets to all of them, one after the other or at once, is the exporter's work. What they stand for is
+    `normalisation.action.bins`. A token that is no action is refused, not clipped (`vla_ros.action.bins`)."""
+
+    kind: Literal["tokens"]
+
+
+class Regression(OneGraph):
+    """The graph `regression` gives the normalised chunk itself: ACT, the MLP, LSTM and GPT heads of RoboVLMs,
+    OpenVLA-OFT. What it draws in training (ACT's latent) is fixed in the graph as in the project's own
+    inference, such as zero."""
+
+    kind: Literal["regression"]
+
+
+# {sampler.kind: the graphs that it needs, and no other but step_guided}; the first runs once per observation.
+GRAPHS = {"flow_matching": ("prefix", "step"), "tokens": ("tokens",), "regression": ("regression",)}
 
 
 class Graphs(Model):
@@ -65,12 +83,14 @@ class Graphs(Model):
     flow_matching  prefix: observation -> context tensors; step: (context tensors, x, t) -> velocity;
                    step_guided: (context tensors, x, t, target, weights) -> velocity, correction
     tokens         tokens: observation -> action_tokens
+    regression     regression: observation -> action
     """
 
     prefix: str | None = None
     step: str | None = None
     step_guided: str | None = None
     tokens: str | None = None
+    regression: str | None = None
 
 
 class LatencyMeasured(Model):
@@ -95,7 +115,7 @@ class Manifest(Model):
     inputs: Inputs
     outputs: Outputs
     normalisation: Normalisation
-    sampler: Annotated[FlowMatching | Tokens, Field(discriminator="kind")]
+    sampler: Annotated[FlowMatching | Tokens | Regression, Field(discriminator="kind")]
     graphs: Graphs
     parity: str
     latency: LatencyMeasured
@@ -108,18 +128,24 @@ class Manifest(Model):
     @property
     def files(self) -> dict[str, str]:
         """{manifest key: name of the file it needs}."""
+        prompt = self.inputs.prompt
         return {
             **{f"graphs.{key}": name for key, name in self.graphs.model_dump(exclude_none=True).items()},
             **self.normalisation.files,
-            "inputs.prompt.tokenizer": self.inputs.prompt.tokenizer,
+            **({} if prompt is None else {"inputs.prompt.tokenizer": prompt.tokenizer}),
             "parity": self.parity,
         }
+
+    @property
+    def first_graph(self) -> str:
+        """File of the graph that runs once per observation."""
+        return str(getattr(self.graphs, GRAPHS[self.sampler.kind][0]))
 
     @model_validator(mode="after")
     def _graphs_fit(self) -> Manifest:
         kind = self.sampler.kind
-        for name in ("prefix", "step", "tokens"):
-            needed = (name == "tokens") == (kind == "tokens")
+        for name in itertools.chain(*GRAPHS.values()):
+            needed = name in GRAPHS[kind]
             if needed != (getattr(self.graphs, name) is not None):
                 raise ValueError(f"graphs.{name} is {'needed' if needed else 'not'} for sampler.kind: {kind}")
         if (kind == "tokens") != (self.normalisation.action.bins is not None):

@@ -184,12 +184,13 @@ class Prompt(Model):
 
 
 class Inputs(Model):
-    """What the prefix graph takes; `tensors` lists it.
+    """What the first graph takes; `tensors` lists it.
 
     state: its slices in order; a policy without has `state: []`. state_width: the state is zero-padded to
     this width after it was normalised; state_mask: the graph has an input `state_mask`, bool [1, width],
     true where the state is no padding. proprioception: `measured`, or `last_prediction` for a policy that was
     run with its own last target in place of the measured state; the first chunk gets the measured one.
+    prompt: left out for a policy without language, such as ACT; the graph then has no input `tokens`.
     history: 1 is the present alone. domain_id: X-VLA's embodiment id (arXiv 2510.10274), the graph's input
     `domain_id`, int64 [1].
     """
@@ -199,7 +200,7 @@ class Inputs(Model):
     state_width: PositiveInt | None = None
     state_mask: bool = False
     proprioception: Literal["measured", "last_prediction"] = "measured"
-    prompt: Prompt
+    prompt: Prompt | None = None
     history: Literal[1] | History
     domain_id: Annotated[int, Field(ge=0)] | None = None
 
@@ -227,7 +228,12 @@ class Inputs(Model):
     @property
     def state_in_prompt(self) -> bool:
         """Whether the state is a part of the prompt's text, and no input of the graph."""
-        return "state" in self.prompt.holds
+        return "state" in self.prompt_holds
+
+    @property
+    def prompt_holds(self) -> frozenset[str]:
+        """Names of the placeholders in the prompt's template; none where there is no prompt."""
+        return frozenset() if self.prompt is None else self.prompt.holds
 
     @property
     def any_optional(self) -> bool:
@@ -236,7 +242,7 @@ class Inputs(Model):
 
     @property
     def tensors(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """{input of the prefix graph: (numpy dtype, shape)}."""
+        """{input of the first graph: (numpy dtype, shape)}."""
         window = self.window
         frames = {what: (window.frames,) for what in window.of} if window else {}
         found: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -246,7 +252,8 @@ class Inputs(Model):
             )
             for image in self.images
         }
-        found["tokens"] = ("int64", (1, self.prompt.max_tokens))
+        if self.prompt is not None:
+            found["tokens"] = ("int64", (1, self.prompt.max_tokens))
         width = self.state_width or self.state_size
         if self.state and not self.state_in_prompt:
             found["state"] = ("float32", (1, *frames.get("state", ()), width))
@@ -270,7 +277,7 @@ class Inputs(Model):
     @model_validator(mode="after")
     def _views_named(self) -> Inputs:
         tagged = [image.role for image in self.images if image.tag is not None]
-        if "views" in self.prompt.holds:
+        if "views" in self.prompt_holds:
             untagged = [image.role for image in self.images if image.tag is None]
             if untagged:
                 raise ValueError(f"images: {untagged} need a tag, as prompt.template holds {{views}}")

@@ -3,8 +3,9 @@
 sampler.kind: flow_matching: the graph `prefix` once, then steps from noise (`vla_ros.policy.flow_sampler`).
     `image.<role>`, `tokens`, `state` and what else the manifest's inputs declare (`Inputs.tensors`) ->
     context tensors of any names.
-sampler.kind: tokens: the graph `tokens` once. The same inputs -> `action_tokens` int64 [1, H, K], the ids as
-    the language model's tokenizer counts them.
+sampler.kind: tokens or regression: the graph of that name once. The same inputs -> `action_tokens` int64
+    [1, H, K], the ids as the language model's tokenizer counts them, or `action` float32 [1, H, K], the
+    normalised chunk.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from vla_ros.policy.onnx_session import TYPES, Provider, check_ends, open_sessio
 from vla_ros.policy.rtc import Guidance
 from vla_ros.types import RawChunk
 
+# {sampler.kind of one graph: its output (name, type)}
+CHUNK = {"tokens": ("action_tokens", np.int64), "regression": ("action", np.float32)}
+
 
 class OnnxPolicy:
     """The bundle's network, loaded and checked against its manifest.
@@ -41,9 +45,9 @@ class OnnxPolicy:
         refuse_two_runtimes()
         manifest = bundle.manifest
         self._shape = (1, manifest.outputs.horizon, manifest.outputs.size)
-        self._rtc = manifest.sampler.rtc
+        self._kind, self._rtc = manifest.sampler.kind, manifest.sampler.rtc
         count = threads or max(1, (os.cpu_count() or 1) // 2)
-        first = bundle.path(str(manifest.graphs.tokens or manifest.graphs.prefix))
+        first = bundle.path(manifest.first_graph)
         self._first = open_session(first, provider, count)
         wanted: dict[str, tuple[Any, Sequence[int]]] = {
             name: (np.dtype(kind).type, shape) for name, (kind, shape) in manifest.inputs.tensors.items()
@@ -54,8 +58,8 @@ class OnnxPolicy:
         if isinstance(manifest.sampler, FlowMatching):
             self._flow = FlowSampler(bundle, manifest.sampler, self._outputs, provider, count)
         else:
-            ids = {"action_tokens": (np.int64, self._shape)}
-            check_ends(first, "output", self._first.get_outputs(), ids)
+            name, kind = CHUNK[self._kind]
+            check_ends(first, "output", self._first.get_outputs(), {name: (kind, self._shape)})
 
     @property
     def rtc(self) -> Literal["none", "guided", "prefix"]:
@@ -68,12 +72,12 @@ class OnnxPolicy:
         return list(self._first.get_providers())
 
     def reset(self) -> None:
-        """Start the noise anew from the manifest's seed, so that a run can be repeated. Tokens have none."""
+        """Start the noise anew from the manifest's seed, so that a run can be repeated (flow matching)."""
         if self._flow is not None:
             self._flow.reset()
 
     def noise(self) -> NDArray[np.float32] | None:
-        """The next chunk's noise, float32 [H, K], standard normal; None for a policy of tokens."""
+        """The next chunk's noise, float32 [H, K], standard normal; None but for flow matching."""
         return None if self._flow is None else self._flow.noise()
 
     def infer(
@@ -87,19 +91,21 @@ class OnnxPolicy:
         guidance: what the chunk has to agree with (`vla_ros.policy.rtc.make_guidance`).
         Raises Refused: "shape" or "nan" when the network returns what cannot be a chunk (whether tokens are
         actions is seen when they are decoded), and ValueError for guidance where the bundle has no real-time
-        chunking or noise where it gives tokens.
+        chunking or noise where the sampler is not flow matching.
         """
         if guidance is not None and self.rtc == "none":
             raise ValueError("guidance for a policy without real-time chunking (manifest: sampler.rtc: none)")
         if noise is not None and self._flow is None:
-            raise ValueError("noise for a policy that gives tokens (manifest: sampler.kind: tokens)")
+            raise ValueError(f"noise for a policy that starts from none (sampler.kind: {self._kind})")
         outputs = dict(zip(self._outputs, self._first.run(None, dict(inputs)), strict=True))
         if self._flow is not None:
             return RawChunk(self._flow.sample(outputs, noise, guidance))
-        ids = np.asarray(outputs["action_tokens"])
-        if ids.shape != self._shape:
-            raise Refused("shape", f"the network returned {ids.shape}, expected {self._shape}")
-        return RawChunk(ids[0].astype(np.float32))
+        (chunk,) = outputs.values()
+        if chunk.shape != self._shape:
+            raise Refused("shape", f"the network returned {chunk.shape}, expected {self._shape}")
+        if not np.isfinite(chunk).all():
+            raise Refused("nan", f"the network returned {int((~np.isfinite(chunk)).sum())} values not finite")
+        return RawChunk(chunk[0].astype(np.float32))
 
     def warm_up(self) -> None:
         """Run once on blank input, so that the first real chunk is as fast as the others.

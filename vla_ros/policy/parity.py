@@ -3,7 +3,7 @@
 `parity.npz` holds N cases, stacked on a leading axis:
     `<graph input name>`  the first graph's inputs as the network sees them, [N, ...] without the batch
                           axis of 1: `image.<role>` [N, h, w, 3], `tokens` [N, T], `state` [N, S]
-    `noise`               float32 [N, H, K], the sampler's start; not where it gives tokens
+    `noise`               float32 [N, H, K], the start of flow matching; only there
     `expected`            float32 [N, H, K], the chunk (normalised, or its tokens) the exporting framework
                           computed
     `tolerance`           float scalar, the largest absolute difference allowed, of normalised values: of
@@ -36,7 +36,8 @@ GUIDED = ("target", "weights", "frozen", "guided")
 
 @dataclass(frozen=True)
 class ParityCase:
-    """One recorded inference. inputs: {graph input: array with its batch axis of 1}. noise: None for tokens.
+    """One recorded inference. inputs: {graph input: array with its batch axis of 1}. noise: of flow matching,
+    else None.
 
     guidance, guided: the same with real-time chunking, and the chunk expected then.
     """
@@ -128,7 +129,7 @@ def run_parity(bundle: Bundle, policy: Any) -> ParityResult:
             f"{bundle.manifest.sampler.rtc}; export the bundle again"
         )
     bins = bundle.action.bins
-    if (bins is None) != (cases[0].noise is not None):
+    if (bundle.manifest.sampler.kind == "flow_matching") != (cases[0].noise is not None):
         raise BundleError(
             f"{path}: {'has no' if cases[0].noise is None else 'has'} noise, but sampler.kind is "
             f"{bundle.manifest.sampler.kind}; export the bundle again"

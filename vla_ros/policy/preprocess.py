@@ -1,4 +1,4 @@
-"""Observation -> the prefix graph's inputs, by the bundle's rules and nothing else.
+"""Observation -> the first graph's inputs, by the bundle's rules and nothing else.
 
 Parity with training wins over speed: which resize kernel, fit, colour order, rotation layout and clipping
 are all the manifest's. OpenCV does the resizing; kernels of the same name in PIL or torch differ.
@@ -23,10 +23,12 @@ from vla_ros.policy.bundle import Bundle
 from vla_ros.policy.manifest_inputs import ImageInput
 from vla_ros.policy.prompt import (
     checked_instruction,
+    declared_prompt,
     fill,
     fixed_words,
     longest_state_text,
     read_tokenizer,
+    refuse_prompt,
     state_text,
     tokenise,
 )
@@ -127,7 +129,7 @@ class Preprocessor:
         self._bundle = bundle
         self._cameras = robot.policy.cameras
         self._arms = dict(zip(manifest.arms, robot.arms.items(), strict=False))
-        self._tokenizer = read_tokenizer(bundle)
+        self._tokenizer = None if inputs.prompt is None else read_tokenizer(bundle)
         self._words = fixed_words(manifest, robot)
         self._tokens: tuple[tuple[str, str], NDArray[np.int64]] | None = None
 
@@ -144,21 +146,31 @@ class Preprocessor:
         return [self._cameras[role] for role in roles]
 
     def check_prompt(self, prompt: str) -> None:
-        """Raise Refused as `tokens` does when the policy could not take this prompt. From any thread."""
+        """Raise Refused as a call does when the policy could not take this prompt. From any thread."""
         inputs = self._inputs
-        self.tokens(prompt, longest_state_text(inputs.state_size) if inputs.state_in_prompt else "")
+        self._asked(prompt, longest_state_text(inputs.state_size) if inputs.state_in_prompt else "")
+
+    def _asked(self, prompt: str, state: str) -> dict[str, NDArray[np.int64]]:
+        """The input `tokens`; none for a policy without language, which refuses what it is told."""
+        if self._tokenizer is None:
+            refuse_prompt(self._bundle.manifest, prompt)
+            return {}
+        return {"tokens": self.tokens(prompt, state)}
 
     def tokens(self, prompt: str, state: str = "") -> NDArray[np.int64]:
         """int64 [1, T]; the last prompt's are kept. May be called from any thread.
 
         state: its text, for a template that holds it.
-        Raises Refused: "prompt_empty", "prompt_too_long", "prompt_unreadable".
+        Raises Refused: "prompt_empty", "prompt_too_long", "prompt_unreadable"; ValueError for a policy
+        without language.
         """
         kept = self._tokens
         if kept is None or kept[0] != (prompt, state):
             words = {**self._words, "instruction": checked_instruction(prompt), "state": state}
-            text = fill(self._inputs.prompt.template, words)
-            kept = ((prompt, state), tokenise(self._tokenizer, self._bundle.manifest, text))
+            manifest = self._bundle.manifest
+            text = fill(declared_prompt(manifest).template, words)
+            assert self._tokenizer is not None  # as there is a prompt
+            kept = ((prompt, state), tokenise(self._tokenizer, manifest, text))
             self._tokens = kept
         return kept[1]
 
@@ -176,8 +188,8 @@ class Preprocessor:
         """The graph's inputs. `each`: how to go through the jobs, `map` or a parallel one. window: with
         `observation` as its last, for a policy that declares a history.
 
-        Raises Refused: "prompt_empty", "prompt_too_long", "prompt_unreadable", "incomplete"; ValueError where
-        the window is not as declared.
+        Raises Refused: "prompt_empty", "prompt_too_long", "prompt_unreadable", "prompt_not_taken",
+        "incomplete"; ValueError where the window is not as declared.
         """
         past = self._past(observation, window)
         declared, seen = self._inputs, past["images"]
@@ -231,7 +243,7 @@ class Preprocessor:
                 text = state_text(state[-1])
             else:
                 found["state"] = state.reshape(self._tensors["state"][1])
-        found["tokens"] = self.tokens(prompt, text)
+        found |= self._asked(prompt, text)
         if inputs.state_mask:
             found["state_mask"] = self._real[None]
         if inputs.domain_id is not None:

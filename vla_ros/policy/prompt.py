@@ -10,7 +10,7 @@ from vla_ros.action.bins import to_bins
 from vla_ros.errors import BundleError, ContractError, Refused
 from vla_ros.policy.bundle import Bundle
 from vla_ros.policy.manifest import Manifest
-from vla_ros.policy.manifest_inputs import PLACEHOLDER
+from vla_ros.policy.manifest_inputs import PLACEHOLDER, Prompt
 from vla_ros.robot.config import Robot
 
 # Characters. Beyond this no text is a robot's instruction, and it is not worth tokenising.
@@ -40,6 +40,8 @@ def fixed_words(manifest: Manifest, robot: Robot) -> dict[str, str]:
     inputs, outputs = manifest.inputs, manifest.outputs
     prompt = inputs.prompt
     words: dict[str, str] = {}
+    if prompt is None:
+        return words
     if prompt.robot_tag is not None:
         words["robot_tag"] = prompt.robot_tag
     if "body" in prompt.holds:
@@ -88,12 +90,31 @@ def checked_instruction(instruction: str) -> str:
     return text
 
 
+def refuse_prompt(manifest: Manifest, prompt: str) -> None:
+    """For a policy without language. Raises Refused("prompt_not_taken") for any prompt but a blank one: it
+    would not do what it was told."""
+    if prompt.strip():
+        raise Refused(
+            "prompt_not_taken",
+            f"policy '{manifest.name}' was trained without language and does the same whatever it is told: "
+            f"{prompt[:100]!r}; leave the prompt out, or publish an empty one on vla/prompt",
+        )
+
+
+def declared_prompt(manifest: Manifest) -> Prompt:
+    """The manifest's prompt. Raises ValueError for a policy without language."""
+    prompt = manifest.inputs.prompt
+    if prompt is None:
+        raise ValueError(f"policy '{manifest.name}' has no prompt (manifest: inputs.prompt)")
+    return prompt
+
+
 def tokenise(tokenizer: Tokenizer, manifest: Manifest, text: str) -> NDArray[np.int64]:
     """int64 [1, max_tokens] of the filled template, padded on the right.
 
     Raises Refused: "prompt_too_long", "prompt_unreadable"; a prompt is never cut.
     """
-    spec = manifest.inputs.prompt
+    spec = declared_prompt(manifest)
     try:
         ids = tokenizer.encode(text.lower() if spec.lowercase else text).ids
     except Exception as error:  # tokenizers raises bare Exception: a word-level one without [UNK] does
@@ -111,7 +132,7 @@ def tokenise(tokenizer: Tokenizer, manifest: Manifest, text: str) -> NDArray[np.
 
 def read_tokenizer(bundle: Bundle) -> Tokenizer:
     """The bundle's tokenizer, with any truncation and padding of its own switched off."""
-    file = bundle.path(bundle.manifest.inputs.prompt.tokenizer)
+    file = bundle.path(declared_prompt(bundle.manifest).tokenizer)
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises bare Exception
