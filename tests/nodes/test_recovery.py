@@ -170,6 +170,25 @@ def test_an_operator_brings_a_franka_back_after_a_reflex(graph: Graph) -> None:
     assert graph.source() == "policy"
 
 
+def test_a_reflex_is_noticed_in_a_slow_motion_long_before_the_command_is_far(graph: Graph) -> None:
+    """Joint states go on with new stamps, so that nothing but their standing still tells."""
+    graph.start()
+    time.sleep(1.0)
+    assert graph.source() == "policy", "following within the limits is no reason"
+    assert graph.call("sim_node/arm/reflex").success
+    stood = graph.q
+    graph.target = graph.home + np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.35])
+    began = time.monotonic()
+    wait_for(lambda: graph.source() == "estop", 20.0, "the emergency stop")
+    # 0.35 rad in two seconds: 0.1 rad after less than one, and then as long as is stated.
+    assert time.monotonic() - began < 3.5
+    assert np.abs(graph.q - stood).max() < 1e-3
+    graph.control.wait_for_text("not_following", 5.0)
+    graph.control.wait_for_text("fr3_joint7 was sent 0.", 5.0)
+    assert "no joint of the arm moved though joint states come" in graph.control.output
+    assert "rad from its command" not in graph.control.output
+
+
 def test_what_lets_go_of_an_arm_is_asked_for(start_process: Starter, ros_domain: int) -> None:
     """An overloaded motor of a WidowX is only rebooted by somebody who holds the arm, or says so."""
     pytest.importorskip("interbotix_xs_msgs.srv", reason="needs the vendors' message packages")

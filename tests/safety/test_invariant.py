@@ -25,7 +25,12 @@ def test_no_command_ever_breaks_a_limit(file: Path) -> None:
     events: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     moving = 0
-    for seed in range(TICKS // ATTACK):
+    robot = load_robot(file)
+    rare = {"forbidden", "arm_distance"} if len(robot.arms) > 1 or robot.safety.forbidden else set()
+    for seed in range(2 * TICKS // ATTACK):
+        # Few attacks get as far as where links collide: as many seeds again, until one did.
+        if seed >= TICKS // ATTACK and (not rare or rare & set(words)):
+            break
         found = attack(file, ATTACK, seed)
         print(f"seed {seed}: {found.moving} moving, {dict(found.words)}")
         assert found.broken == []
@@ -36,9 +41,7 @@ def test_no_command_ever_breaks_a_limit(file: Path) -> None:
     # It was a test of moving, and every door was tried.
     assert moving > TICKS / 6
     assert set(words) >= LIMITING
-    robot = load_robot(file)
-    if len(robot.arms) > 1 or robot.safety.forbidden:
-        assert {"forbidden", "arm_distance"} & set(words)
+    assert not rare or rare & set(words)
     assert {
         "stale_chunk", "horizon", "joint_states", "not_following", "rest", "clock", "glitch", "stalled",
         "home",

@@ -11,6 +11,7 @@ import numpy as np
 from vla_ros.action.latency import ActuationLatency
 from vla_ros.robot.config import Robot
 from vla_ros.safety.base import BaseWatch
+from vla_ros.safety.following import FollowWatch
 from vla_ros.safety.joints import JointWatch, Measured
 from vla_ros.safety.watch import MS, age_text, fresh
 from vla_ros.types import FloatArray
@@ -27,6 +28,7 @@ class Senses:
         self.measured: dict[str, Measured] = {}
         self._robot = robot
         self._joints = {name: JointWatch(arm) for name, arm in robot.arms.items()}
+        self._following = {name: FollowWatch(arm.joints) for name, arm in robot.arms.items()}
         self._latency = {
             name: ActuationLatency(round(arm.actuation_latency_ms * MS)) for name, arm in robot.arms.items()
         }
@@ -69,11 +71,15 @@ class Senses:
     def sent(self, name: str, stamp_ns: int, q: FloatArray) -> None:
         """Joints [J] sent to arm `name` with a command's stamp."""
         self._latency[name].sent(stamp_ns, q)
+        if name in self.measured:
+            self._following[name].look(stamp_ns, q, self.measured[name])
 
     def interrupt(self) -> None:
         """The stream of commands broke off: what was sent no longer tells what is measured."""
         for latency in self._latency.values():
             latency.clear_history()
+        for following in self._following.values():
+            following.forget()
         if self.base is not None:
             self.base.forget()
 
@@ -122,6 +128,13 @@ class Senses:
         if furthest <= self._robot.safety.first_command_joint:
             return ""
         return f"{joint} is {furthest:.3f} rad from its command"
+
+    def arm_still(self) -> str:
+        """The first arm that does not move with its commands, for people; "" where all do."""
+        for name, following in self._following.items():
+            if following.still:
+                return f"{name}: {following.still}"
+        return ""
 
     def base_moves(self, now_ns: int) -> str:
         """How the base moves, for people; "" where it stands, and where there is none."""

@@ -289,7 +289,7 @@ class Supervisor:
             return
         if not self.live:
             return
-        apart, strays = self._senses.arm_apart(self._arms.q), ""
+        apart, strays = self._senses.arm_apart(self._arms.q) or self._senses.arm_still(), ""
         if self._senses.base is not None and self.base_command is not None:
             strays = self._senses.base.strays(self.base_command.sent, now_ns)
         if apart:
