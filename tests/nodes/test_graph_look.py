@@ -67,8 +67,8 @@ def robot_file(tmp_path: Path) -> Path:
 class Drivers:
     """What the two arms' drivers and the camera publish; each attribute is what a test makes wrong."""
 
-    def __init__(self, context: Context, robot: Robot, file: Path) -> None:
-        self.node = Node("drivers", context=context)
+    def __init__(self, context: Context, robot: Robot, file: Path, name: str = "drivers") -> None:
+        self.node = Node(name, context=context)
         self.robot = robot
         self.states = {"left": "/left/joint_states", "right": "/right/joint_states"}
         self.kinematics = {}
@@ -176,6 +176,13 @@ def test_two_arms_as_the_yaml_says(context: Context, robot_file: Path) -> None:
     assert lines["arms.right frames and joints in /right/robot_description"].ok
     assert lines["arms.left.drivers.joint_position.topic /left/forward_position_controller/commands"].ok
     assert lines["cameras.front"].found == "64×48"
+
+
+def test_a_recorder_of_the_commands_is_no_driver(context: Context, robot_file: Path) -> None:
+    robot = load_robot(robot_file)
+    lines = look_at(context, Drivers(context, robot, robot_file, "record_node"), robot_file)
+    command = lines["arms.left.drivers.joint_position.topic /left/forward_position_controller/commands"]
+    assert command.ok is False and command.found == "no subscriber"
 
 
 def test_swapped_namespaces_and_other_faults(context: Context, robot_file: Path) -> None:

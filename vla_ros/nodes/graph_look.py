@@ -17,6 +17,7 @@ from rclpy.serialization import deserialize_message
 from scipy.spatial.transform import Rotation
 
 from vla_ros.errors import KinematicsError, Refused, VlaRosError
+from vla_ros.nodes.listeners import only_listens
 from vla_ros.nodes.topic_types import message_class
 from vla_ros.nodes.transport import RawReceiver
 from vla_ros.observation.decode import (
@@ -151,7 +152,8 @@ class _Graph:
                 for end in self._ends(self._node.get_publishers_info_by_topic(name + _FEEDBACK))
             ]
         if wanted.side == "subscriber":
-            return self._ends(self._node.get_subscriptions_info_by_topic(name))
+            ends = self._ends(self._node.get_subscriptions_info_by_topic(name))
+            return [end for end in ends if not only_listens(end.node)]
         return self._ends(self._node.get_publishers_info_by_topic(name))
 
     def rivals(self, wanted: Wanted) -> list[str]:

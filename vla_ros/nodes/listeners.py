@@ -21,6 +21,11 @@ LISTENERS = (
 )
 
 
+def only_listens(node: str) -> bool:
+    """Whether a node of this name, with or without its namespace, is known to look on only."""
+    return node.rpartition("/")[2].startswith(LISTENERS)
+
+
 def unheard(node: Node, publisher: Any) -> str:
     """Why nobody acts on what `publisher` (of `node`) publishes, for people; "" where somebody does.
 
@@ -31,6 +36,6 @@ def unheard(node: Node, publisher: Any) -> str:
         return f"nobody subscribes to {topic}"
     names = {info.node_name for info in node.get_subscriptions_info_by_topic(topic)}
     # None: the graph is told of its nodes a moment after the subscription is matched.
-    if not names or not all(name.startswith(LISTENERS) for name in names):
+    if not names or not all(only_listens(name) for name in names):
         return ""
     return f"nobody subscribes to {topic} but {', '.join(sorted(names))}, which only listens"

@@ -38,10 +38,10 @@ class XsMotors:
         self._host = host
         motors = [*joints, gripper] if gripper else list(joints)
         self._groups: dict[str, list[str]] = {driver.group: list(joints), "all": motors}
-        # Where the YAML says nothing of modes, xs_sdk's mode files have them right.
-        told = driver.registers is not None or driver.modes_service is not None
+        # Where the YAML has no modes set, xs_sdk's mode files have them right.
+        right = driver.modes_service is None
         self._registers = {
-            motor: dict(READY if not told else GRIPPER if motor == gripper else ARM) for motor in motors
+            motor: dict(READY if right else GRIPPER if motor == gripper else ARM) for motor in motors
         }
         for registers in self._registers.values():
             registers.update({"Hardware_Error_Status": 0, "Torque_Enable": 1})
