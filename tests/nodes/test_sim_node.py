@@ -484,8 +484,9 @@ def test_a_robot_it_is_no_twin_of(start_process: Starter, ros_domain: int, tmp_p
     assert "Traceback" not in twin.output
 
 
-def test_clock(start_process: Starter, ros_domain: int) -> None:
-    start_process.node("sim_node", "-p", "robot:=franka", "-p", "publish_clock:=true")
+@pytest.mark.parametrize("asked_by", ["publish_clock", "use_sim_time"])
+def test_clock(start_process: Starter, ros_domain: int, asked_by: str) -> None:
+    start_process.node("sim_node", "-p", "robot:=franka", "-p", f"{asked_by}:=true")
     client = Client(ros_domain)
     try:
         clocks: list[Clock] = []

@@ -172,6 +172,15 @@ def test_stamps_of_another_clock_are_not_taken_for_fresh() -> None:
         bench.request("start")
 
 
+def test_without_a_clock_the_clock_is_asked_for() -> None:
+    bench = Bench()
+    bench.states = False
+    bench.now_ns = -bench.period_ns
+    bench.tick()
+    with pytest.raises(Refused, match="nobody publishes /clock"):
+        bench.request("start")
+
+
 def test_estop_is_latched_until_reset_and_brakes_within_limits() -> None:
     bench = following((0.3, 0, 0))
     bench.request("estop")

@@ -65,7 +65,10 @@ class SimNode(ManagedNode):
         self._cameras = CameraProcess(file, ros_arguments())
         robot = load_robot(file)
         seed = int(self.get_parameter("seed").value)
-        self._simulated_time = bool(self.get_parameter("publish_clock").value)
+        # With use_sim_time all wait for /clock, and there is nobody else to publish it.
+        self._simulated_time = any(
+            self.get_parameter(name).value for name in ("publish_clock", "use_sim_time")
+        )
         self.twin = make_twin(robot, file, seed)
         self._scene = self.twin.reset(seed)
         rates = [camera.rate_hz for camera in robot.cameras.values()]

@@ -54,4 +54,6 @@ def age_text(what: str, stamp_ns: int | None, now_ns: int) -> str:
     """How old what was measured is, for people; what: joint states, odometry."""
     if stamp_ns is None:
         return f"no {what} came yet"
+    if now_ns == 0:
+        return f"no time yet to tell the age of {what} by: use_sim_time is set, and nobody publishes /clock"
     return f"the newest {what}: {(now_ns - stamp_ns) / 1e6:.0f} ms old"
