@@ -30,6 +30,9 @@ def test_nothing_is_wrong_with_what_is_shipped(file: Path) -> None:
     robot = load_robot(file)
     lines = file_lines(robot, file)
     assert len(lines) >= len(robot.arms) + len(robot.cameras)
+    base = [line.found for line in lines if line.what == "base"]
+    assert len(base) == (robot.base is not None)
+    assert all(robot.base.twist.topic in found and robot.base.odometry.topic in found for found in base)
 
 
 def test_meshes(folder: Path) -> None:

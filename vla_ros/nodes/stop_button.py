@@ -27,7 +27,7 @@ from std_msgs.msg import Bool, String
 
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.qos import LATCHED
-from vla_ros.robot.channels import WANTED
+from vla_ros.robot.channels import BASE_CHANNELS, WANTED
 
 # A control_node that is there is discovered, and answers, within this.
 CONFIRM_S = 5.0
@@ -100,8 +100,11 @@ class StopButton:
         ]  # fmt: skip
         if not moving:
             return "it was at rest"
-        travel = float(np.max(np.abs(since[-1][2] - since[0][2])))
-        return f"brought to rest in {moving[-1] - self._stopped:.2f} s, within {1e3 * travel:.1f} mrad"
+        # A base's velocities are no way, but they too have come to rest.
+        arms = [name not in BASE_CHANNELS for name in since[-1][1]]
+        travel = float(np.max(np.abs(since[-1][2] - since[0][2])[arms]))
+        base = "" if all(arms) else ", the base too"
+        return f"brought to rest in {moving[-1] - self._stopped:.2f} s, within {1e3 * travel:.1f} mrad{base}"
 
     def _on_source(self, message: String) -> None:
         self.source = message.data

@@ -26,6 +26,10 @@ def file_lines(robot: Robot, file: Path, environment: Mapping[str, str] = os.env
         )
         lines.append(Line(True, f"arms.{name} {arm.urdf}", found))
         lines += _mesh_lines(name, read_urdf(file, arm), (file.parent / arm.urdf).parent, environment)
+    if robot.base is not None:
+        forward, turning = robot.base.limits.velocity
+        found = f"up to {forward:g} m/s and {turning:g} rad/s on {robot.base.twist.topic}"
+        lines.append(Line(True, "base", found + f", measured on {robot.base.odometry.topic}"))
     roles = {camera: role for role, camera in robot.policy.cameras.items()}
     for name, camera in robot.cameras.items():
         found = f"{camera.width}×{camera.height} at {camera.rate_hz:g} Hz, "

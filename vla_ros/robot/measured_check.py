@@ -78,7 +78,7 @@ def gripper_line(name: str, gripper: Gripper, names: Sequence[str], positions: S
 
 def odometry_line(base: MobileBase, velocity: Sequence[float]) -> Line:
     """Whether the velocity (forward m/s, turning rad/s) in the odometry is one that the base may have."""
-    what, found = "base.odometry velocity", f"{velocity[0]:.3g} m/s, {velocity[1]:.3g} rad/s"
+    what, found = "base.odometry velocity", f"{velocity[0]:.3f} m/s, {velocity[1]:.3f} rad/s"
     most = base.limits.velocity
     if all(abs(value) <= limit for value, limit in zip(velocity, most, strict=True)):
         return Line(True, what, found)
