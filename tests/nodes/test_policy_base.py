@@ -62,10 +62,15 @@ def test_a_policy_sees_how_fast_the_base_moves_and_says_how_fast_it_shall(
         graph.drivers.velocity = MEASURED
         wait_for(lambda: np.abs(velocities() - still - added).max() < 5e-3, 30)
         assert np.abs(added).max() > 5e-2
+        # Half as fast, it sees this base as twice as fast, and half of what it then says is asked for.
+        assert graph.set_parameter("speed", 0.5).successful
+        wait_for(lambda: np.abs(velocities() - still / 2 - added).max() < 5e-3, 30)
+        assert np.abs(still / 2).max() > 5e-2
+        assert graph.set_parameter("speed", 1.0).successful
         graph.drivers.silent.add("odometry")
         graph.wait_for_refusal("stale", "base/odometry: newest sample on /mobile_base/odom")
         graph.drivers.silent.clear()
-        assert np.abs(velocities() - still - added).max() < 5e-3
+        wait_for(lambda: np.abs(velocities() - still - added).max() < 5e-3, 30)
         assert process.returncode is None
     finally:
         graph.end()

@@ -16,7 +16,7 @@ from vla_ros.errors import ContractError, Refused
 from vla_ros.observation.buffers import ObservationBuffers
 from vla_ros.observation.decode import decode_odometry
 from vla_ros.observation.history import assemble_window
-from vla_ros.observation.proprioception import with_predicted_state
+from vla_ros.observation.proprioception import at_training_speed, with_predicted_state
 from vla_ros.policy.manifest import Manifest
 from vla_ros.policy.manifest_inputs import History
 from vla_ros.robot.channels import BASE_CHANNELS
@@ -167,6 +167,22 @@ def test_a_base_s_last_prediction_is_fed_back_too() -> None:
     rows = ActionChunk(BASE_CHANNELS, np.array([[0.1, 0.2], [0.3, 0.4]]), np.array([10, 20]), 0)
     seen = Observation({}, {"base/velocity": np.zeros(2)}, "", {}, 20)
     assert with_predicted_state(seen, rows).state["base/velocity"].tolist() == [0.3, 0.4]
+
+
+@pytest.mark.parametrize("speed", [0.25, 1.0, 2.0])
+def test_a_slowed_policy_sees_the_velocity_that_it_asked_for(speed: float) -> None:
+    """Measured or fed back, a base that obeys moves as the policy said, as it did in training."""
+    asked = np.array([0.4, -0.8])
+    rows = ActionChunk(BASE_CHANNELS, asked[None] * speed, np.array([10]), 0)
+    for before in (
+        Observation({}, {**POSE.state, "base/velocity": asked * speed}, "", {}, 20),
+        with_predicted_state(Observation({}, {**POSE.state, "base/velocity": np.zeros(2)}, "", {}, 20), rows),
+    ):
+        seen = at_training_speed(before, speed)
+        assert seen.state["base/velocity"] == pytest.approx(asked)
+        assert before.state["base/velocity"] == pytest.approx(asked * speed)
+        assert all(seen.state[group] is before.state[group] for group in POSE.state)
+    assert at_training_speed(POSE, speed) is POSE
 
 
 def test_a_base_s_velocity_that_is_not_predicted_cannot_be_fed_back() -> None:

@@ -35,12 +35,14 @@ class Origins:
     """What relative actions refer to.
 
     state: measured at the observation's time, groups as in `Observation.state`. asked: the targets in force
-    before the first row, None where there are none. step_s: the policy's time between rows.
+    before the first row, None where there are none. step_s: the policy's time between rows. speed: how fast
+    the policy is played, relative to its training (`due_times`).
     """
 
     state: Mapping[str, ArrayLike]
     asked: Asked | None
     step_s: float
+    speed: float = 1.0
 
     def measured(self, group: str) -> FloatArray:
         """One group of the state. Raises Refused("incomplete") where it was not observed."""

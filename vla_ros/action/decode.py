@@ -40,8 +40,9 @@ def decode(
 
     raw: [horizon, K] normalised. scaling: of the action, width K.
     robot: the manifest's arm roles are matched to its arms in the order of its YAML.
-    speed: see `due_times`. last: what was asked of the robot until now (`LastTargets.rows`), None when the
-    robot follows nothing: then what is declared to start from the last target starts from the measured state.
+    speed: see `due_times`; the base's velocities are the policy's times it, so that its way does not hang on
+    it. last: what was asked of the robot until now (`LastTargets.rows`), None when the robot follows nothing:
+    then what is declared to start from the last target starts from the measured state.
     Raises Refused: "shape", "nan", "rotation" (values that are no rotation), "incomplete" (the observation
     lacks what the action refers to), and ContractError where the manifest asks for something the robot has
     not.
@@ -112,7 +113,8 @@ def to_targets(
             targets.append(columns)
     if driven is not None:
         channels.extend(BASE_CHANNELS)
-        targets.append(values[:, driven])
+        # Positions are reached at any speed; a velocity that is kept for longer has to be so much less.
+        targets.append(values[:, driven] * origins.speed)
     return tuple(channels), np.concatenate(targets, axis=1)
 
 
@@ -130,7 +132,7 @@ def to_values(
         one.write(targets, column, origins, values)
     driven = _base_columns(manifest, robot)
     if driven is not None:
-        values[:, driven] = targets[:, [column[name] for name in BASE_CHANNELS]]
+        values[:, driven] = targets[:, [column[name] for name in BASE_CHANNELS]] / origins.speed
     return values
 
 
@@ -159,7 +161,7 @@ def _origins(
 ) -> Origins:
     # The first row's step begins one step before it is due.
     begin_ns = int(due[0]) - round(outputs.step_s / speed * 1e9)
-    return Origins(state, None if last is None else asked_at(last, begin_ns), outputs.step_s)
+    return Origins(state, None if last is None else asked_at(last, begin_ns), outputs.step_s, speed)
 
 
 def _by_arm(manifest: Manifest, robot: Robot) -> Iterator[ArmActions]:
@@ -178,7 +180,7 @@ def _by_arm(manifest: Manifest, robot: Robot) -> Iterator[ArmActions]:
 
 
 def _base_columns(manifest: Manifest, robot: Robot) -> slice | None:
-    """Where a row holds the base's velocity, which is absolute in every policy; None where it does not.
+    """Where a row holds the base's velocity, which refers to nothing in any policy; None where it does not.
 
     Raises ContractError where the robot has no base.
     """

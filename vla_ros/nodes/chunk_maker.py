@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from vla_ros.action.decode import decode
 from vla_ros.nodes.diagnostics import DiagnosticsPublisher
 from vla_ros.nodes.two_hands import TwoHands
 from vla_ros.observation.history import Window
-from vla_ros.observation.proprioception import with_predicted_state
+from vla_ros.observation.proprioception import at_training_speed, with_predicted_state
 from vla_ros.policy.bundle import Bundle
 from vla_ros.policy.onnx_backend import OnnxPolicy
 from vla_ros.policy.preprocess import Preprocessor
@@ -56,6 +57,11 @@ class ChunkMaker:
         shown = observation
         if self._bundle.manifest.inputs.proprioception == "last_prediction":
             shown = with_predicted_state(observation, self._continuation.last)
+        # Shown alone: what chunks are made and continued from stays as it was measured.
+        shown = at_training_speed(shown, pace.speed)
+        if window is not None:
+            past = tuple(at_training_speed(seen, pace.speed) for seen in window.observations)
+            window = replace(window, observations=past)
         inputs = self._preprocessor(shown, each, window)
         guidance = None
         if pace.mode == "rtc" and self._policy.rtc != "none":

@@ -99,6 +99,17 @@ def horn_value(horn: Horn, opened: float) -> float:
     return (angle - horn.angle[0]) / (horn.angle[1] - horn.angle[0])
 
 
+def at_training_speed(observation: Observation, speed: float) -> Observation:
+    """The observation as a policy that is played at `speed` knows it from its training: with the base's
+    velocity divided by that, for `decode` multiplies those that the policy asks for by it. All else is
+    positions, which are the same at any speed.
+    """
+    velocity = observation.state.get(BASE_VELOCITY)
+    if velocity is None or speed == 1.0:
+        return observation
+    return replace(observation, state={**observation.state, BASE_VELOCITY: velocity / speed})
+
+
 def with_predicted_state(observation: Observation, rows: ActionChunk | None) -> Observation:
     """The observation with the policy's own last targets in place of what was measured.
 
