@@ -177,6 +177,35 @@ def test_one_that_is_not_needed_ends_nobody_and_is_tried_again_later(start_proce
     assert started.wait() == 0, started.output
 
 
+def test_one_that_is_not_needed_sees_the_others_end(start_process: Starter, tmp_path: Path) -> None:
+    ended = tmp_path / "ended"
+    # Both say when they were told to end, and the first takes its time.
+    code = (
+        "import os, signal, sys, time\n"
+        "def end(*_):\n"
+        "    if os.environ.get('NEEDED'):\n"
+        "        time.sleep(0.7)\n"
+        f"    open({str(ended)!r}, 'a').write(os.environ.get('NEEDED', 'onlooker') + ' ')\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGINT, end)\n"
+        "print('pid', os.getpid())\n"
+        "time.sleep(60)\n"
+    )
+    table = (
+        "import sys\n"
+        "from vla_ros.processes import Process, Supervisor\n"
+        "argv, env = (sys.executable, '-c', sys.argv[1]), {'PYTHONUNBUFFERED': '1'}\n"
+        "table = [Process('onlooker', argv, env, restart=True, needed=False),\n"
+        "         Process('control', argv, {**env, 'NEEDED': 'control'})]\n"
+        "print(Supervisor(table, lambda name, line: print(f'{name}: {line}', flush=True)).run())\n"
+    )
+    started = start_process([sys.executable, "-c", table, code], "supervisor")
+    wait_for(lambda: started.output.count(": pid ") == 2, 30, "children")
+    os.kill(started.pid, signal.SIGINT)
+    assert started.wait() == 0, started.output
+    assert ended.read_text() == "control onlooker "
+
+
 def test_a_policy_that_refuses_to_start_is_not_started_again(start_process: Starter) -> None:
     started = start_process([sys.executable, "-c", RESTARTING, "60.0", SLEEPER], "supervisor")
     wait_for(lambda: started.output.count(": pid ") == 2, 30, "children")

@@ -39,7 +39,8 @@ class Process:
     """One process of the graph: what to run and what to add to its environment.
 
     restart: start it again when it dies, instead of ending the others with it. needed: whether the others end
-    where it dies so soon after it was started that it refuses to; without it the next try comes later.
+    where it dies so soon after it was started that it refuses to; without it the next try comes later, and it
+    is ended after the others: who only looks on sees the robot come to rest.
     """
 
     name: str
@@ -201,7 +202,9 @@ class Supervisor:
                 readers.append(self._start(process))
             return self._wait(readers)
         finally:
-            end(list(self.children.values()))
+            needed = {process.name for process in self.processes if process.needed}
+            end([child for name, child in self.children.items() if name in needed])
+            end([child for name, child in self.children.items() if name not in needed])
             for reader in readers:
                 reader.join(1.0)
             deadline = time.monotonic() + 1.0
