@@ -166,6 +166,7 @@ def _run_graph(
         stack.callback(node.destroy_node)
         recorder = EpisodeRecorder(node, recorded_topics(description), effective_yaml(description, robot))
         stack.callback(recorder.close)
+        recorder.start()
         operator = Operator(node, graph.watch)
         stack.callback(operator.close)
 

@@ -20,8 +20,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from tests.recording.messages import franka, image, joint_state, text
 from tests.support import wait_for
 from vla_ros.errors import VlaRosError
-from vla_ros.nodes.episode_recorder import EpisodeRecorder
+from vla_ros.nodes.episode_recorder import EpisodeRecorder, take_stamped
 from vla_ros.nodes.topic_types import message_class
+from vla_ros.nodes.transport import polled_subscription
 from vla_ros.recording.episode import read_episode
 from vla_ros.recording.topics import COMMAND, PROMPT, TASK, recorded_topics
 
@@ -43,6 +44,7 @@ def node(ros_domain: int) -> Iterator[Node]:
 @pytest.fixture
 def recorder(node: Node) -> Iterator[EpisodeRecorder]:
     recorder = EpisodeRecorder(node, recorded_topics(franka()), ROBOT_YAML)
+    recorder.start()
     yield recorder
     recorder.close()
 
@@ -183,6 +185,86 @@ def test_what_was_published_and_did_not_arrive_is_counted(
     stored = read_episode(tmp_path / "episode.mcap", franka()).command.values.ravel()
     assert stored[-1] == 1059.0 and len(stored) + recorder.lost == 1062
     assert notes(tmp_path / "episode.mcap")["messages_lost"] == str(recorder.lost)
+
+
+def test_numbers_of_several_publishers_tell_no_loss(
+    node: Node, recorder: EpisodeRecorder, tmp_path: Path
+) -> None:
+    early = publisher(node, "sensor_msgs/msg/JointState", COMMAND)
+    late = publisher(node, "sensor_msgs/msg/JointState", COMMAND)
+    for k in range(50):
+        early(joint_state(k, ["arm/joint1"], [9.0]))
+    time.sleep(0.3)
+    # Whoever else published before the file began does not matter.
+    recorder.begin(tmp_path / "one.mcap")
+    for k in range(5):
+        late(joint_state(k, ["arm/joint1"], [float(k)]))
+    time.sleep(0.3)
+    assert (recorder.lost, recorder.not_counted) == (0, ())
+    recorder.finish({})
+    recorder.begin(tmp_path / "both.mcap")
+    for k in range(5):
+        late(joint_state(k, ["arm/joint1"], [float(k)]))
+        early(joint_state(k, ["arm/joint1"], [float(k)]))
+        time.sleep(0.02)
+    time.sleep(0.3)
+    recorder.finish({})
+    one, both = notes(tmp_path / "one.mcap"), notes(tmp_path / "both.mcap")
+    assert (one["messages_lost"], one["messages_not_counted"]) == ("0", "")
+    assert (both["messages_lost"], both["messages_not_counted"]) == ("0", COMMAND)
+    assert len(read_episode(tmp_path / "both.mcap", franka()).command.values) == 10
+
+
+@pytest.mark.parametrize("set_back_s", [0, 3600])
+def test_a_clock_that_is_set_back_costs_no_message(
+    node: Node, recorder: EpisodeRecorder, tmp_path: Path, set_back_s: int
+) -> None:
+    commands = publisher(node, "sensor_msgs/msg/JointState", COMMAND)
+    # As after the file's beginning the machine's clock is set back.
+    recorder.begin(tmp_path / "episode.mcap", time.time_ns() + set_back_s * 10**9)
+    time.sleep(0.2)
+    for k in range(100):
+        commands(joint_state(k, ["arm/joint1"], [float(k)]))
+        time.sleep(0.005)
+    time.sleep(0.3)
+    recorder.finish({})
+    stored = read_episode(tmp_path / "episode.mcap", franka()).command.values.ravel()
+    np.testing.assert_array_equal(stored, np.arange(100.0))
+
+
+def test_what_arrives_with_the_beginning_is_in_it_and_what_came_before_is_not(
+    node: Node, tmp_path: Path
+) -> None:
+    """A file that `watch` begins on what it hears, as record_node does."""
+    heard: list[int] = []
+
+    def watch() -> None:
+        for _, received_ns, _, _ in take_stamped(begins):
+            recorder.begin(tmp_path / f"{len(heard)}.mcap", received_ns)
+            heard.append(received_ns)
+
+    qos = QoSProfile(depth=20, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    begins = polled_subscription(node, message_class("std_msgs/msg/String"), TASK, qos)
+    recorder = EpisodeRecorder(node, recorded_topics(franka()), ROBOT_YAML, watch)
+    try:
+        commands = publisher(node, "sensor_msgs/msg/JointState", COMMAND)
+        task = publisher(node, "std_msgs/msg/String", TASK, LATCHED)
+        time.sleep(0.3)
+        recorder.start()
+        for k in range(20):
+            commands(joint_state(1, ["arm/joint1"], [-1.0]))
+            task(text(f"start {k}"))
+            commands(joint_state(1, ["arm/joint1"], [float(k)]))
+            wait_for(lambda k=k: len(heard) == k + 1, what="the file")  # type: ignore[misc]
+            time.sleep(0.05)
+            recorder.finish({})
+            episode = read_episode(tmp_path / f"{k}.mcap", franka())
+            assert episode.command.values.ravel().tolist() == [float(k)]
+            assert [value for _, value in episode.texts[TASK]][-1] == f"start {k}"
+            assert [value for _, value in episode.texts[TASK]][:-1] == [f"start {k - 1}"] * (k > 0)
+            time.sleep(0.002 * k)
+    finally:
+        recorder.close()
 
 
 def test_begin_and_finish_go_together(recorder: EpisodeRecorder, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from mcap.reader import make_reader
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
@@ -83,13 +84,21 @@ class Robot:
         command = [sys.executable, *program, "--ros-args", *arguments]
         process = self._starter(command, "record_node", **self._environment)
         process.wait_for_text("recordings go to")
-        for publisher in (self.status, self.commands, self.diagnostics):
-            self.until(lambda each=publisher: each.get_subscription_count() >= 1, "record_node")
+        # Of status and command it has two readers, one to file them and one to follow them.
+        for publisher, readers in ((self.status, 2), (self.commands, 2), (self.diagnostics, 1)):
+            self.until(
+                lambda each=publisher, count=readers: each.get_subscription_count() >= count, "record_node"
+            )
         self.until(lambda: self.message != "", "its diagnostics")
         return process
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         wait_for(condition, 20.0, what, lambda: self._executor.spin_once(timeout_sec=0.02))
+
+    def spin(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._executor.spin_once(timeout_sec=0.01)
 
     def recording(self) -> None:
         self.until(lambda: self.message.startswith("recording "), "the recording to begin")
@@ -127,6 +136,12 @@ def notes(file: Path) -> dict[str, str]:
         (record,) = [each for each in make_reader(stream).iter_metadata() if each.name == "rosbag2"]
     found: dict[str, str] = yaml.safe_load(record.metadata["serialized_metadata"])["custom_data"]
     return found
+
+
+def statuses(file: Path) -> list[str]:
+    with open(file, "rb") as stream:
+        found = make_reader(stream).iter_messages(topics=["/vla/control_status"])
+        return [deserialize_message(message.data, String).data for _, _, message in found]
 
 
 def commands(file: Path) -> list[float]:
@@ -178,8 +193,11 @@ def test_one_file_from_each_start_to_the_stop(robot: Robot) -> None:
         "ended": "stopped",
         "policy_acted": "true",
         "messages_lost": "0",
+        "messages_not_counted": "",
         "messages_not_stored": "",
     }
+    assert statuses(first)[:3] == ["idle", "waiting", "policy"]
+    assert statuses(second) == ["idle", "policy", "estop: pressed on vla/estop"]
     assert notes(second)["ended"] == "emergency stop: pressed on vla/estop"
     assert robot.values["recordings"] == "2" and robot.level == DiagnosticStatus.OK
 
@@ -236,6 +254,13 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(robot: Robot, tmp_path:
     assert robot.message.startswith("no more is recorded: disk full: 0.4 GB left where ")
     (file,) = robot.files()
     assert commands(file) == [1.0] and notes(file)["ended"].startswith("disk full: 0.4 GB left")
+    # With room again, the rest of this run is none of its own.
+    left.write_text("900000000")
+    robot.say("waiting: stale_chunk: none")
+    robot.say("policy")
+    time.sleep(0.5)
+    assert robot.files() == [file]
+    left.write_text("400000000")
     robot.say("idle")
     robot.say("policy")
     robot.until(lambda: robot.message.startswith("not recorded: disk full"), "that it is not recorded")
@@ -245,6 +270,66 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(robot: Robot, tmp_path:
     robot.say("policy")
     robot.recording()
     assert robot.level == DiagnosticStatus.OK
+
+
+def test_an_emergency_stop_is_recorded_until_the_robot_rests(robot: Robot) -> None:
+    robot.record()
+    robot.say("policy")
+    robot.recording()
+    robot.say("estop: pressed")
+    for k in range(1, 26):
+        robot.command(float(k))
+        time.sleep(0.1)
+    rested = time.monotonic()
+    while robot.message != "waits for a start":
+        robot.command(25.0)
+        robot.spin(0.05)
+        assert time.monotonic() - rested < 10.0
+    (file,) = robot.files()
+    assert [value for value in commands(file) if value != 25.0] == [float(k) for k in range(1, 25)]
+    assert commands(file).count(25.0) >= 5
+
+
+def test_a_policy_that_is_gone_is_not_noted(robot: Robot) -> None:
+    robot.record()
+    robot.follow("lift the red block")
+    time.sleep(0.3)
+    robot.say("policy")
+    robot.recording()
+    robot.say("idle")
+    robot.idle()
+    time.sleep(3.2)
+    robot.say("policy")
+    robot.recording()
+    robot.say("idle")
+    robot.idle()
+    with_it, without = (notes(file) for file in robot.files())
+    assert (with_it["policy"], with_it["policy_sha256"]) == ("tiny", "12ab")
+    assert "policy" not in without and "policy_sha256" not in without
+
+
+def test_a_start_while_it_is_activated_is_recorded(robot: Robot) -> None:
+    robot.say("policy")
+    for count in range(3):
+        robot.message = ""
+        process = robot.record()
+        robot.recording()
+        process.kill()
+        assert len(robot.files()) == count + 1 and "Traceback" not in process.output
+
+
+def test_no_robot_is_refused(start_process: Starter, tmp_path: Path) -> None:
+    arguments = ["--ros-args", "-p", f"folder:={tmp_path}"]
+    with claimed_domain() as domain:
+        started = start_process(
+            [sys.executable, "-m", "vla_ros.nodes.record_node", *arguments],
+            "record_node",
+            ROS_DOMAIN_ID=str(domain),
+            ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST",
+        )
+        assert started.wait() == 1
+    assert "record_node: parameter 'robot' is not set; start with -p robot:=..." in started.output
+    assert "Traceback" not in started.output
 
 
 def test_a_folder_that_is_taken_away_is_told(robot: Robot) -> None:

@@ -35,7 +35,11 @@ class _Stream:
     subscription: Any
     due_s: float = 0.0
     latched: tuple[bytes, int] | None = None
+    # Of the present file: how often it was read, and the publisher's number of the message stored last.
+    reads: int = 0
     number: int | None = None
+    lost: int = 0
+    several: bool = False
 
 
 class EpisodeRecorder:
@@ -46,8 +50,7 @@ class EpisodeRecorder:
     effort with depth 1: a slow disk costs recorded samples, and no publisher ever waits for it.
     `begin`, `finish` and `drop` may be called from `watch` and from one other thread.
 
-    lost: messages of the present file that were published and did not get here, of topics of which all
-    are kept. error: what keeps the present file from being written; None while nothing does.
+    error: what keeps the present file from being written; None while nothing does.
     """
 
     def __init__(
@@ -57,13 +60,13 @@ class EpisodeRecorder:
         robot_yaml: str,
         watch: Callable[[], None] | None = None,
     ) -> None:
-        """robot_yaml: the robot as `vla robot show` prints it, stored in every file.
+        """Subscribes to the topics; they are read from :meth:`start` on.
 
-        watch: called by the recorder's thread before each reading of the topics, about 100 times a second.
-        A file that it begins holds all that was received since the time it names, as long as that is less
-        than some periods ago.
+        robot_yaml: the robot as `vla robot show` prints it, stored in every file.
+
+        watch: called by the recorder's thread about 100 times a second. A file that it begins holds all that
+        was received since the time it names, as long as that is after its last call.
         """
-        self.lost = 0
         self.error: OSError | None = None
         self._node = node
         self._topics = topics
@@ -74,15 +77,30 @@ class EpisodeRecorder:
             _Stream(topic, polled_subscription(node, message_class(topic.type), topic.topic, _qos(topic)))
             for topic in topics
         ]
-        # Guards the writer and every stream's bookkeeping.
-        self._lock = threading.Lock()
+        # Guards the writer and every stream's bookkeeping; `watch` is called with it held.
+        self._lock = threading.RLock()
         self._writer: EpisodeWriter | None = None
         self._began_ns = 0
         # {topic: how many of its messages could not be stored, and why the first one could not}
         self._unstored: dict[str, tuple[int, Refused]] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read the topics, and to call `watch`. Once."""
         self._thread.start()
+
+    @property
+    def lost(self) -> int:
+        """Messages of the present file that were published and did not get here, of topics of which all are
+        kept and where that can be told."""
+        return sum(stream.lost for stream in self._streams if not stream.several)
+
+    @property
+    def not_counted(self) -> tuple[str, ...]:
+        """Topics of which all are kept, and of which it cannot be told what the present file lacks: their
+        numbers went back, as several publishers', or one's that was started again, do."""
+        return tuple(stream.topic.topic for stream in self._streams if stream.several)
 
     def begin(self, path: Path, began_ns: int | None = None) -> None:
         """Start a file. What was latched before (prompt, robot description) becomes its first messages.
@@ -95,8 +113,9 @@ class EpisodeRecorder:
                 raise RuntimeError(f"{self._writer.path} is still being recorded")
             self._writer = EpisodeWriter(path, self._topics, self._attachments)
             self._began_ns = time.time_ns() if began_ns is None else began_ns
-            self.lost, self.error, self._unstored = 0, None, {}
+            self.error, self._unstored = None, {}
             for stream in self._streams:
+                stream.reads, stream.number, stream.lost, stream.several = 0, None, 0, False
                 if stream.latched is not None:
                     cdr, sent_ns = stream.latched
                     self._writer.write(stream.topic.stored_topic, cdr, self._began_ns, sent_ns)
@@ -119,7 +138,12 @@ class EpisodeRecorder:
                     f"{count} messages of {topic}: {refused}"
                     for topic, (count, refused) in self._unstored.items()
                 )
-                writer.close({**notes, "messages_lost": str(self.lost), "messages_not_stored": missing})
+                lacks = {
+                    "messages_lost": str(self.lost),
+                    "messages_not_counted": ", ".join(self.not_counted),
+                    "messages_not_stored": missing,
+                }
+                writer.close({**notes, **lacks})
             except OSError:
                 writer.leave()
                 raise
@@ -136,7 +160,8 @@ class EpisodeRecorder:
     def stop(self) -> None:
         """End the thread; an episode in progress may then be finished. May be called twice."""
         self._closing.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def close(self) -> None:
         """End the thread and give up the topics; an episode in progress is dropped."""
@@ -163,40 +188,54 @@ class EpisodeRecorder:
     def _poll_forever(self) -> None:
         flushed_s = time.monotonic()
         while not self._closing.wait(POLL_PERIOD_S):
-            if self._watch is not None:
-                self._watch()
             now_s = time.monotonic()
-            for stream in self._streams:
-                if now_s >= stream.due_s:
-                    rate = stream.topic.max_rate_hz
-                    stream.due_s = now_s + (1.0 / rate - POLL_PERIOD_S / 2 if rate else 0.0)
-                    self._read(stream)
+            with self._lock:
+                # Before `watch`, and stored after it: what arrives with what begins a file is in it.
+                taken = [(stream, self._take(stream)) for stream in self._streams if _due(stream, now_s)]
+                if self._watch is not None:
+                    self._watch()
+                for stream, messages in taken:
+                    for message in messages:
+                        self._store(stream, *message)
             if now_s - flushed_s >= FLUSH_PERIOD_S:
                 flushed_s = now_s
                 self._flush()
 
-    def _read(self, stream: _Stream) -> None:
+    def _take(self, stream: _Stream) -> list[tuple[bytes, int, int, int | None]]:
+        stream.reads += 1
+        return take_stamped(stream.subscription)
+
+    def _store(self, stream: _Stream, cdr: bytes, received_ns: int, sent_ns: int, number: int | None) -> None:
         topic = stream.topic
-        for cdr, received_ns, sent_ns, number in take_stamped(stream.subscription):
-            with self._lock:
-                if topic.transient_local:
-                    stream.latched = (cdr, sent_ns)
-                gap = number - stream.number - 1 if number and stream.number else 0
-                stream.number = number
-                # What still waited when the episode began belongs to the time before it.
-                if self._writer is None or self.error is not None or received_ns < self._began_ns:
-                    continue
-                if topic.counted:
-                    # A publisher that was started again counts from 1.
-                    self.lost += max(gap, 0)
-                try:
-                    stored = image_to_jpeg(cdr) if topic.jpeg else cdr
-                    self._writer.write(topic.stored_topic, stored, received_ns, sent_ns)
-                except Refused as refused:
-                    count, first = self._unstored.get(topic.topic, (0, refused))
-                    self._unstored[topic.topic] = (count + 1, first)
-                except OSError as error:
-                    self.error = error
+        if topic.transient_local:
+            stream.latched = (cdr, sent_ns)
+        if self._writer is None or self.error is not None:
+            return
+        # What waits when the file begins is from before it. All that is taken later is its own, whatever the
+        # clock says, which may have been set back.
+        if stream.reads <= 1 and received_ns < self._began_ns:
+            if not topic.transient_local:
+                return
+            # What holds from its beginning on. That may be the very status that began it: each reader of a
+            # topic gets a message at a time of its own.
+            received_ns = self._began_ns
+        if topic.counted and number:
+            self._count(stream, number)
+        try:
+            stored = image_to_jpeg(cdr) if topic.jpeg else cdr
+            self._writer.write(topic.stored_topic, stored, received_ns, sent_ns)
+        except Refused as refused:
+            count, first = self._unstored.get(topic.topic, (0, refused))
+            self._unstored[topic.topic] = (count + 1, first)
+        except OSError as error:
+            self.error = error
+
+    def _count(self, stream: _Stream, number: int) -> None:
+        # Every publisher has numbers of its own, and a message does not say whose it is.
+        if stream.number is not None:
+            stream.several = stream.several or number <= stream.number
+            stream.lost += max(number - stream.number - 1, 0)
+        stream.number = number
 
     def _flush(self) -> None:
         with self._lock:
@@ -205,6 +244,15 @@ class EpisodeRecorder:
                     self._writer.flush()
                 except OSError as error:
                     self.error = error
+
+
+def _due(stream: _Stream, now_s: float) -> bool:
+    """Whether `stream` is to be read now; it then is not before its next time."""
+    if now_s < stream.due_s:
+        return False
+    rate = stream.topic.max_rate_hz
+    stream.due_s = now_s + (1.0 / rate - POLL_PERIOD_S / 2 if rate else 0.0)
+    return True
 
 
 def take_stamped(subscription: Any) -> list[tuple[bytes, int, int, int | None]]:

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from vla_ros.errors import VlaRosError
@@ -28,27 +29,34 @@ from vla_ros.nodes.episode_recorder import NICENESS, EpisodeRecorder, take_stamp
 from vla_ros.nodes.lifecycle import ManagedNode, declare, run
 from vla_ros.nodes.transport import polled_subscription
 from vla_ros.recording.folder import GB, GO_ON_BYTES, claim_file, free_bytes, prepare
-from vla_ros.recording.takes import Begin, End, Takes
+from vla_ros.recording.takes import Begin, End, Takes, moves
 from vla_ros.recording.topics import recorded_topics
 from vla_ros.resources import robot_config
 from vla_ros.robot.load import load_robot
 from vla_ros.robot.show import effective_yaml
 
-NS = 1_000_000_000
 LOOK_AROUND_S = 1.0
 # Every change of what control_node does counts, also two between two looks.
 STATUS_QOS = QoSProfile(depth=20, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-# Of policy_node's diagnostics, what is noted in a file.
+COMMAND_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+# Of policy_node's diagnostics, what is noted in a file. They come each second; where they do not, it is gone.
 NOTED = ("policy", "policy_sha256")
+POLICY_GONE_S = 3.0
 
 
 @dataclass
 class _File:
-    """One that is being written. prompts: those that the policy followed, in order."""
+    """One that is being written. policy: what is noted of it; prompts: those that it followed, in order."""
 
     path: Path
-    began_ns: int
+    policy: dict[str, str]
+    began_s: float = field(default_factory=time.monotonic)
     prompts: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been written to."""
+        return time.monotonic() - self.began_s
 
 
 class RecordNode(ManagedNode):
@@ -56,7 +64,7 @@ class RecordNode(ManagedNode):
 
     def __init__(self) -> None:
         super().__init__("record_node")
-        declare(self, "robot", "franka", "Robot YAML: a name or a path.")
+        declare(self, "robot", "", "Robot YAML: a name or a path.")
         declare(self, "folder", "recordings", "Where the files go; made where it is not there.")
         self._recorder: EpisodeRecorder | None = None
         self._diagnostics: DiagnosticsPublisher | None = None
@@ -65,10 +73,14 @@ class RecordNode(ManagedNode):
         self._file: _File | None = None
         self._problem = ""
         self._look_around_s = 0.0
+        self._sent: dict[str, float] = {}
         self._policy: dict[str, str] = {}
+        self._policy_heard_s = 0.0
 
     def configure(self) -> None:
         """Read the YAML, and see that the folder takes files."""
+        if not self.get_parameter("robot").value:
+            raise VlaRosError("record_node: parameter 'robot' is not set; start with -p robot:=...")
         file = robot_config(self.get_parameter("robot").value)
         self._robot = load_robot(file)
         self._robot_yaml = effective_yaml(self._robot, file)
@@ -82,8 +94,10 @@ class RecordNode(ManagedNode):
         """Listen to the robot; a file begins with the next start, or now where it has been started."""
         self._takes = Takes()
         self._status = polled_subscription(self, String, "vla/control_status", STATUS_QOS)
+        self._commands = polled_subscription(self, JointState, "vla/command", COMMAND_QOS)
         topics = recorded_topics(self._robot, self.get_namespace())
         self._recorder = EpisodeRecorder(self, topics, self._robot_yaml, self._look)
+        self._recorder.start()
         self.get_logger().info(f"recordings go to {self._folder}, one from each start to the stop")
 
     def deactivate(self) -> None:
@@ -94,7 +108,8 @@ class RecordNode(ManagedNode):
         self._act(self._takes.end("record_node was ended"))
         self._recorder.close()
         self._recorder = None
-        self.destroy_subscription(self._status)
+        for subscription in (self._status, self._commands):
+            self.destroy_subscription(subscription)
 
     def cleanup(self) -> None:
         """Release what `configure` made."""
@@ -109,19 +124,29 @@ class RecordNode(ManagedNode):
 
     def _look(self) -> None:
         for cdr, received_ns, _, _ in take_stamped(self._status):
-            self._act(self._takes.heard(deserialize_message(cdr, String).data, received_ns))
-        self._act(self._takes.due(time.time_ns()))
+            status = deserialize_message(cdr, String).data
+            self._act(self._takes.heard(status, received_ns, time.monotonic_ns()))
+        self._look_whether_it_moves()
+        self._act(self._takes.due(time.monotonic_ns()))
         if self._file is None or time.monotonic() < self._look_around_s:
             return
         self._look_around_s = time.monotonic() + LOOK_AROUND_S
         assert self._recorder is not None
         if self._recorder.error is not None:
-            self._act(self._takes.end("could not be written"))
+            self._act(self._takes.give_up("could not be written"))
         elif obstacle := self._obstacle():
-            self._act(self._takes.end(obstacle))
+            self._act(self._takes.give_up(obstacle))
             self._say_problem(f"no more is recorded: {obstacle}")
         elif not self.count_publishers("vla/control_status"):
             self._act(self._takes.end("control_node is gone"))
+
+    def _look_whether_it_moves(self) -> None:
+        for cdr, *_ in take_stamped(self._commands):
+            if self._takes.ending:
+                command = deserialize_message(cdr, JointState)
+                before, self._sent = self._sent, dict(zip(command.name, command.position, strict=False))
+                if moves(before, self._sent):
+                    self._takes.moved(time.monotonic_ns())
 
     def _act(self, changes: list[Begin | End]) -> None:
         for change in changes:
@@ -142,7 +167,8 @@ class RecordNode(ManagedNode):
             self._say_problem(f"not recorded: {error}")
             return
         self._problem = ""
-        self._file = _File(path, begin.at_ns)
+        known = time.monotonic() - self._policy_heard_s < POLICY_GONE_S
+        self._file = _File(path, self._policy if known else {})
         self.get_logger().info(f"recording {path}")
 
     def _end(self, end: End) -> None:
@@ -152,7 +178,7 @@ class RecordNode(ManagedNode):
         assert self._recorder is not None
         notes = {
             "robot": self._robot.name,
-            **self._policy,
+            **file.policy,
             "prompt": "\n".join(file.prompts),
             "ended": end.how,
             "policy_acted": str(end.acted).lower(),
@@ -166,9 +192,8 @@ class RecordNode(ManagedNode):
             self._say_problem(str(error))
         if self._diagnostics is not None:
             self._diagnostics.count("recordings")
-        seconds = (time.time_ns() - file.began_ns) / NS
         size = file.path.stat().st_size / 1e6
-        self.get_logger().info(f"recorded {file.path}: {seconds:.1f} s, {size:.1f} MB, {end.how}")
+        self.get_logger().info(f"recorded {file.path}: {file.seconds:.1f} s, {size:.1f} MB, {end.how}")
 
     def _obstacle(self) -> str:
         """Why nothing more should be written, for people; "" where it may."""
@@ -193,20 +218,25 @@ class RecordNode(ManagedNode):
                 continue
             values = {pair.key: pair.value for pair in status.values}
             self._policy = {key: values[key] for key in NOTED if key in values}
+            self._policy_heard_s = time.monotonic()
             # As a Python string, see policy_report.shown.
             file, prompt = self._file, str(ast.literal_eval(values.get("prompt", "''")))
-            if file is not None and prompt and prompt not in file.prompts[-1:]:
+            if file is None:
+                continue
+            file.policy = self._policy
+            if prompt and prompt not in file.prompts[-1:]:
                 file.prompts.append(prompt)
 
     def _refresh(self) -> None:
         assert self._diagnostics is not None
         file, recorder = self._file, self._recorder
-        seconds = (time.time_ns() - file.began_ns) / NS if file is not None else 0.0
         state = f"recording {file.path.name}" if file is not None else "waits for a start"
         self._diagnostics.state(ERROR if self._problem else OK, self._problem or state)
         self._diagnostics.value("file", file.path if file is not None else "")
-        self._diagnostics.value("seconds", seconds)
+        self._diagnostics.value("seconds", file.seconds if file is not None else 0.0)
         self._diagnostics.value("messages_lost", recorder.lost if recorder is not None else 0)
+        not_counted = recorder.not_counted if recorder is not None else ()
+        self._diagnostics.value("messages_not_counted", ", ".join(not_counted))
         with contextlib.suppress(OSError):  # a folder that was taken away is told by what is written next
             self._diagnostics.value("disk_left_gb", free_bytes(self._folder) / GB)
         if recorder is not None and not recorder.alive:
