@@ -155,13 +155,13 @@ class Kinematics:
         side) where that is no jump: see `vla_ros.robot.inverse.search`.
 
         A control loop calls it once per tick with the previous command as q_start, `home` as posture
-        [J] and, as `lower` and `upper`, the position limits cut down to what the velocity limits allow
-        in one tick: the result is then the best pose that can be had in time. With a posture the motion
-        is calm over ticks: near a singularity (judged at q_start) the joints are held to where they
-        were, the more the nearer (Nakamura and Hanafusa, J. Dyn. Sys. Meas. Control 108(3), 1986), so
-        that the tool lags a little where the joints would race or fall onto another branch, and so are
-        they the further the target is from q_start; elsewhere the target is met exactly. And the redundant
-        motion drifts towards the posture a little per call, so that the elbow does not wander.
+        [J] and the position limits as `lower` and `upper`; how far the joints may go in one tick is for a
+        limiter that follows. With a posture the motion is calm over ticks: near a singularity (judged at
+        q_start) the joints are held to where they were, the more the nearer (Nakamura and Hanafusa, J. Dyn.
+        Sys. Meas. Control 108(3), 1986), so that the tool lags a little where the joints would race or fall
+        onto another branch, and so are they the further the target is from q_start; elsewhere the target is
+        met exactly. And the redundant motion drifts towards the posture a little per call, so that the elbow
+        does not wander.
 
         target: 4x4, tool in base frame. Raises KinematicsError on a wrong shape, a number that is not
         finite, a target that is no rigid transform, or lower > upper. A q_start outside the limits is
