@@ -115,6 +115,14 @@ def pose_of(frame: str) -> Any:
             take("drivers", "interbotix", "modes_service"),
             ["no service to set it by", "modes_service"],
         ),
+        (
+            "widowx",
+            take("drivers", "interbotix", "torque_service"),
+            [
+                "shadows: found 'shoulder_shadow', 'elbow_shadow' without torque_service",
+                "add torque_service, or leave shadows out",
+            ],
+        ),
         ("widowx", take("gripper", "reads"), ["at most 0.037 m, the sum of the URDF's upper limits"]),
     ],
 )

@@ -122,8 +122,12 @@ def test_what_xs_sdk_reads_back_decides() -> None:
         "it is current and pwm, in which the arm takes no positions, and not changed here"
     )
     assert "support the arm and `vla recover`, or write operating_mode: position for 'arm'" in wrong
-    assert "it is 77" in look.wrong(answer(values=[77]))
-    assert "Operating_Mode could not be read" in look.wrong(answer())
+    assert "it is 77" in look.wrong(answer(values=[77] * 6))
+    # Reading ends at the first motor that is silent, whatever those before it say.
+    for found in (0, 1, 5, 7):
+        words = f"Operating_Mode came from {found} of the motors of group 'arm', expected 6"
+        assert words in look.wrong(answer(values=[3] * found))
+    assert "Profile_Velocity came from 2 of" in profile.wrong(answer(values=[0, 0]))
     assert profile.wrong(answer(values=[0] * 6)) == ""
     assert "a profile of 2000 is left" in profile.wrong(answer(values=[0, 0, 2000, 0, 0, 0]))
 
@@ -131,7 +135,7 @@ def test_what_xs_sdk_reads_back_decides() -> None:
 def test_widowx_recovers_by_a_reboot_of_what_reports_an_error() -> None:
     recovery = driver_for(WIDOWX).recovery()
     assert recovery is not None and "the arm falls" in recovery.warning
-    reboot, errors, mode, *rest = recovery.steps
+    reboot, _, _, errors, mode, *rest = recovery.steps
     assert isinstance(reboot, Call) and isinstance(errors, Call) and isinstance(mode, Call)
     assert reboot.service == "/wx250s/reboot_motors"
     request = reboot.request
@@ -140,9 +144,15 @@ def test_widowx_recovers_by_a_reboot_of_what_reports_an_error() -> None:
     answer = errors.service_type.Response
     assert errors.request.reg == "Hardware_Error_Status" and errors.wrong(answer(values=[0] * 7)) == ""
     assert "still is [0, 32, 0, 0, 0, 0, 0]" in errors.wrong(answer(values=[0, 32, 0, 0, 0, 0, 0]))
+    assert errors.wrong(answer(values=[0] * 8)) == "", "xs_sdk may know of more motors than the YAML"
+    assert "came from 6 of the motors of group 'all', expected 7" in errors.wrong(answer(values=[0] * 6))
     # Only what is in another mode is let go of for that.
     assert mode.wrong(answer(values=[16] * 6)) == "" and mode.then(answer(values=[3] * 6)) == ()
-    (step,) = mode.then(answer(values=[16] * 6))
+    assert "came from 5 of" in mode.wrong(answer(values=[16] * 5))
+    step, again = mode.then(answer(values=[16] * 6))
+    assert (again.request.name, again.request.reg) == ("arm", "Operating_Mode")
+    assert again.wrong(answer(values=[3] * 6)) == ""
+    assert "it still is pwm" in again.wrong(answer(values=[3, 3, 16, 3, 3, 3])), "it refused"
     assert (step.service, step.request.name, step.request.mode) == (
         "/wx250s/set_operating_modes",
         "arm",
@@ -150,6 +160,27 @@ def test_widowx_recovers_by_a_reboot_of_what_reports_an_error() -> None:
     )
     start = driver_for(WIDOWX).start_steps()
     assert [step.what for step in rest] == [step.what for step in start[1:]]
+
+
+def test_a_shadow_is_rebooted_and_switched_on_by_its_own_name() -> None:
+    """No group holds it, and a reboot of xs_sdk's switches on the motor's sisters: a shadow has none."""
+    for arm in (WIDOWX, ALOHA):
+        recovery = driver_for(arm).recovery()
+        assert recovery is not None
+        names = ["shoulder_shadow", "elbow_shadow"]
+        shadows = recovery.steps[1:3]
+        for look, name in zip(shadows, names, strict=True):
+            assert isinstance(look, Call)
+            request, answer = look.request, look.service_type.Response
+            assert (request.cmd_type, request.name, request.reg) == ("single", name, "Hardware_Error_Status")
+            assert look.wrong(answer(values=[32])) == "" and look.then(answer(values=[0])) == ()
+            assert f"came from 0 of motor '{name}', expected 1" in look.wrong(answer())
+            reboot, again, torque = look.then(answer(values=[32]))
+            for step in (reboot, again, torque):
+                assert (step.request.cmd_type, step.request.name) == ("single", name)
+            assert reboot.service.endswith("/reboot_motors") and torque.service.endswith("/torque_enable")
+            assert torque.request.enable
+            assert "still is [32]" in again.wrong(answer(values=[32]))
 
 
 def test_who_has_no_recovery() -> None:

@@ -23,7 +23,8 @@ GROUP, SINGLE = "/wx250s/commands/joint_group", "/wx250s/commands/joint_single"
 
 def registers(subject: Stage, reg: str, name: str = "arm") -> list[int]:
     client = subject.peer.create_client(RegisterValues, "/wx250s/get_motor_registers")
-    request = RegisterValues.Request(cmd_type="group" if name == "arm" else "single", name=name, reg=reg)
+    kind = "group" if name in ("arm", "all") else "single"
+    request = RegisterValues.Request(cmd_type=kind, name=name, reg=reg)
     return list(ask(client, request, step=subject.run).values)
 
 
@@ -101,3 +102,32 @@ def test_an_overloaded_motor_comes_back_by_a_reboot(stage: Callable[[str], Stage
     assert len(subject.rejected) == 2
     # Where nothing is wrong, nothing is let go of.
     assert recover(subject) == [] and len(subject.rejected) == 2
+
+
+def fault(subject: Stage, kind: str) -> None:
+    ask(subject.peer.create_client(Trigger, f"/twin/arm/{kind}"), Trigger.Request(), step=subject.run)
+
+
+def test_an_overloaded_shadow_comes_back_by_its_own_name(stage: Callable[[str], Stage]) -> None:
+    subject = stage("widowx")
+    fault(subject, "overload_shadow")
+    assert registers(subject, "Hardware_Error_Status", "all") == [0] * 7, "no group holds it"
+    assert registers(subject, "Hardware_Error_Status", "shoulder_shadow") == [32]
+    assert recover(subject) == []
+    assert registers(subject, "Hardware_Error_Status", "shoulder_shadow") == [0]
+    assert registers(subject, "Torque_Enable", "shoulder_shadow") == [1]
+    assert registers(subject, "Torque_Enable", "elbow_shadow") == [1]
+    assert subject.rejected == [], "the motor beside it holds"
+
+
+def test_a_silent_motor_lets_nothing_pass(stage: Callable[[str], Stage]) -> None:
+    """Those before it answer, and what they say is right."""
+    subject = stage("widowx")
+    fault(subject, "silence")
+    assert registers(subject, "Operating_Mode") == [3] and registers(subject, "Profile_Velocity") == [2000]
+    wrong = take(subject, driver_for(subject.arm.config).start_steps())
+    assert [text.partition(",")[0] for text in wrong] == [
+        "Operating_Mode came from 1 of the motors of group 'arm'",
+        "Profile_Velocity came from 1 of the motors of group 'arm'",
+    ]
+    assert "Hardware_Error_Status came from 1 of the motors of group 'all', expected 7" in recover(subject)[0]

@@ -62,7 +62,8 @@ class InterbotixDriver(Model):
 
     reboot_service (.../reboot_motors): by it `vla recover` reboots the motors that report a hardware error,
     such as an overload, and sets the group to positions where it is in another mode; either lets go of the
-    arm.
+    arm. shadows: the motors that turn a joint together with another one (`shadows` in xs_sdk's motor
+    configuration, their shadow_list), which no group holds: recovery looks after each by its name.
     """
 
     topic: Topic
@@ -71,6 +72,7 @@ class InterbotixDriver(Model):
     modes_service: Topic | None = None
     registers: Registers | None = None
     reboot_service: Topic | None = None
+    shadows: tuple[Text, ...] = ()
 
 
 class Enable(Model):

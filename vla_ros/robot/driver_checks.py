@@ -20,6 +20,7 @@ from vla_ros.robot.yaml_lines import KeyPath, Problem
 # What Piper_ros looks for in a JointState; it drives a joint to 0 rad that it does not find.
 PIPER_JOINTS = tuple(f"joint{index}" for index in range(1, 7))
 AGILEX_JOINTS = 6
+_FOR_SHADOWS = ("registers", "reboot_service", "torque_service")
 _GRIPPER_DRIVERS = ("action", "interbotix", "with_arm")
 # Rounding in a YAML or a URDF is not a looser limit.
 ROUNDING = 1e-6
@@ -39,6 +40,7 @@ def driver_problems(at: KeyPath, arm: Arm) -> Iterator[Problem]:
         enable = getattr(getattr(arm.drivers, name), "enable", None)
         if enable is not None:
             yield from _enable_problems((*at, "drivers", name, "enable"), enable)
+    yield from _shadow_problems((*at, "drivers", "interbotix", "shadows"), arm)
     if arm.driver == "piper_joint" and tuple(arm.joints) != PIPER_JOINTS:
         yield Problem(
             (*at, "joints"),
@@ -202,6 +204,20 @@ def mount_problems(at: KeyPath, camera: Camera, robot: Robot) -> Iterator[Proble
             f"'{camera.mount.arm}', which is no arm of this robot",
             f"one of {quoted(robot.arms)}",
             advice(camera.mount.arm, robot.arms, "name an arm, or none for the robot's common frame"),
+        )
+
+
+def _shadow_problems(at: KeyPath, arm: Arm) -> Iterator[Problem]:
+    entry = arm.drivers.interbotix
+    if entry is None or not entry.shadows:
+        return
+    missing = [key for key in _FOR_SHADOWS if getattr(entry, key) is None]
+    if missing:
+        yield Problem(
+            at,
+            f"{quoted(entry.shadows)} without {' and '.join(missing)}",
+            f"{', '.join(_FOR_SHADOWS)} beside it: recovery reads, reboots and switches on each by name",
+            f"add {' and '.join(missing)}, or leave shadows out",
         )
 
 

@@ -2,7 +2,9 @@
 
 Their registers are those that decide what a command means. Setting an operating mode switches torque off and
 on again; so does a reboot, which clears what is in RAM. Changing registers in RAM lets go of nothing. Neither
-service says whether it worked, and reading a register that there is not answers with nothing.
+service says whether it worked; reading a register that there is not answers with nothing, and reading a group
+ends at the first motor that is silent. Shadows are in no group: here only their own name reaches them (on the
+robot also what is written to the motor beside them), and a reboot by name leaves any without torque.
 """
 
 from __future__ import annotations
@@ -31,17 +33,21 @@ class XsMotors:
 
     joints: the arm's motors, in their group's order; gripper: its motor, "" for none. `~/NAME/overload`
     (std_srvs/Trigger) is the twin's own: it has the second joint's motor switch itself off, as after an
-    overload.
+    overload; `overload_shadow` the first shadow, and by `silence` the second joint's motor hears and says
+    nothing any more, as with a loose cable.
     """
 
     def __init__(self, host: Host, name: str, driver: InterbotixDriver, joints: Sequence[str], gripper: str):
         self._host = host
         motors = [*joints, gripper] if gripper else list(joints)
+        self._shadows = driver.shadows
+        self._silent: set[str] = set()
         self._groups: dict[str, list[str]] = {driver.group: list(joints), "all": motors}
         # Where the YAML has no modes set, xs_sdk's mode files have them right.
         right = driver.modes_service is None
         self._registers = {
-            motor: dict(READY if right else GRIPPER if motor == gripper else ARM) for motor in motors
+            motor: dict(READY if right else GRIPPER if motor == gripper else ARM)
+            for motor in (*motors, *driver.shadows)
         }
         for registers in self._registers.values():
             registers.update({"Hardware_Error_Status": 0, "Torque_Enable": 1})
@@ -79,18 +85,26 @@ class XsMotors:
 
             node.create_service(Reboot, driver.reboot_service, self._doing(self._reboot))
 
-        def overload(request: Any, response: Any) -> Any:
-            self._host.in_physics(
-                lambda: self._registers[joints[1]].update(Hardware_Error_Status=OVERLOAD, Torque_Enable=0)
-            )
-            response.success = True
-            return response
+        def has_fault(fault: Callable[[], None]) -> Callable[[Any, Any], Any]:
+            def serve(request: Any, response: Any) -> Any:
+                self._host.in_physics(fault)
+                response.success = True
+                return response
 
-        node.create_service(Trigger, f"~/{name}/overload", overload)
+            return serve
+
+        def overload(motor: str) -> Callable[[], None]:
+            return lambda: self._registers[motor].update(Hardware_Error_Status=OVERLOAD, Torque_Enable=0)
+
+        node.create_service(Trigger, f"~/{name}/overload", has_fault(overload(joints[1])))
+        node.create_service(Trigger, f"~/{name}/silence", has_fault(lambda: self._silent.add(joints[1])))
+        if driver.shadows:
+            service = f"~/{name}/overload_shadow"
+            node.create_service(Trigger, service, has_fault(overload(driver.shadows[0])))
 
     def _doing(self, what: Callable[[Any, Mapping[str, dict[str, int]]], None]) -> Callable[[Any, Any], Any]:
         def serve(request: Any, response: Any) -> Any:
-            motors = self._named(request)
+            motors = [motor for motor in self._named(request) if motor not in self._silent]
             self._host.in_physics(lambda: what(request, {motor: self._registers[motor] for motor in motors}))
             return response
 
@@ -122,8 +136,13 @@ class XsMotors:
                 registers[request.reg] = request.value
 
     def _get_registers(self, request: Any, response: Any) -> Any:
-        values = [self._registers[motor].get(request.reg) for motor in self._named(request)]
-        response.values = [] if None in values else values
+        values: list[int] = []
+        for motor in self._named(request):
+            value = self._registers[motor].get(request.reg)
+            if value is None or motor in self._silent:
+                break
+            values.append(value)
+        response.values = values
         return response
 
     def _reboot(self, request: Any, motors: Mapping[str, dict[str, int]]) -> None:
@@ -134,9 +153,11 @@ class XsMotors:
             if registers["Hardware_Error_Status"] or not smart
         }
         self._lets_go(chosen, "it was rebooted")
-        for registers in chosen.values():
+        for motor, registers in chosen.items():
             registers.update(dict.fromkeys(RAM, 0))
-            registers.update(Hardware_Error_Status=0, Torque_Enable=int(request.enable))
+            # xs_sdk switches the motor's sisters on, itself among them; a shadow has none.
+            on = request.enable and motor not in self._shadows
+            registers.update(Hardware_Error_Status=0, Torque_Enable=int(on))
 
     def _lets_go(self, motors: Mapping[str, Any], why: str) -> None:
         """A real arm falls here."""
