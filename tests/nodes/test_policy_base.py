@@ -14,6 +14,7 @@ from tests.declared_bundle import fields_with, write_declared_bundle
 from tests.mobile_base import BASE_ACTION, BASE_STATE, mobile_fields
 from tests.nodes.policy_graph import PolicyGraph
 from tests.nodes.test_policy_node import CHANNELS, READY, parameters
+from tests.observation.messages import image
 from tests.support import Starter, wait_for
 from tests.tiny_bundle import ROOT
 from vla_ros.action.message import from_message
@@ -71,6 +72,40 @@ def test_a_policy_sees_how_fast_the_base_moves_and_says_how_fast_it_shall(
         graph.wait_for_refusal("stale", "base/odometry: newest sample on /mobile_base/odom")
         graph.drivers.silent.clear()
         wait_for(lambda: np.abs(velocities() - still - added).max() < 5e-3, 30)
+        assert process.returncode is None
+    finally:
+        graph.end()
+
+
+def test_a_frozen_camera_is_noticed_while_the_base_alone_moves(
+    ros_domain: int, start_process: Starter, tmp_path: Path
+) -> None:
+    """By a policy that neither drives the base nor is told how fast it moves."""
+    robot = mobile_fields()
+    robot["arms"]["arm"]["urdf"] = str(ROOT / "robot_configs" / robot["arms"]["arm"]["urdf"])
+    file = tmp_path / "mobile.yaml"
+    file.write_text(yaml.safe_dump(robot))
+    fields = fields_with(state=[{"arm": "arm", "signal": "tcp_position", "size": 3}])
+    bundle = write_declared_bundle(tmp_path / "tiny", fields, 0.0, 0.6)
+    graph = PolicyGraph(load_robot(file))
+    changing = graph.drivers.image_message
+
+    def frozen(camera: str, stamp_ns: int) -> bytes:
+        if camera == "front":
+            return image(stamp_ns, np.zeros((480, 640, 3), np.uint8), "rgb8")
+        return changing(camera, stamp_ns)
+
+    try:
+        process = start_process.node("policy_node", *parameters(bundle.directory, file, prompt="lift it"))
+        process.wait_for_text(READY, 60)
+        graph.trigger("start")
+        graph.drivers.image_message = frozen  # type: ignore[method-assign]
+        for _ in range(5):
+            graph.wait_for_chunk()
+        graph.drivers.velocity = MEASURED
+        graph.wait_for_refusal("frozen", "though the base drove")
+        graph.drivers.image_message = changing  # type: ignore[method-assign]
+        graph.wait_for_chunk()
         assert process.returncode is None
     finally:
         graph.end()

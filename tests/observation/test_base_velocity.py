@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.mobile_base import BASE_STATE, MOBILE, mobile_fields
-from tests.observation.feed import FRANKA, KINEMATICS, Feed, at
+from tests.observation.feed import FRANKA, KINEMATICS, PICTURE, Feed, at
 from tests.observation.messages import joint_state, odometry
 from tests.observation.test_proprioception import POSE, manifest, state_of
 from tests.tiny_bundle import manifest_fields
@@ -27,9 +27,9 @@ from vla_ros.types import ActionChunk, Observation
 class BaseFeed(Feed):
     """With the odometry of a base at 20 Hz."""
 
-    def __init__(self, robot: Robot = MOBILE, past_s: float = 0.0) -> None:
+    def __init__(self, robot: Robot = MOBILE, past_s: float = 0.0, told: bool = True) -> None:
         super().__init__(robot, past_s)
-        self.buffers = ObservationBuffers(robot, ["front", "wrist"], past_s, base_velocity=True)
+        self.buffers = ObservationBuffers(robot, ["front", "wrist"], past_s, base_velocity=told)
 
     def odometry(self, ms: float, forward: float, turning: float = 0.0) -> None:
         self.buffers.base_odometry(odometry(at(ms), forward, turning), self.now_ns(ms))
@@ -55,10 +55,14 @@ def test_the_last_velocity_before_the_images_is_held() -> None:
 
 
 def test_a_policy_that_is_not_told_needs_no_odometry() -> None:
-    feed = Feed(MOBILE).all(0)
+    feed = BaseFeed(told=False).all(0)
     assert "base/velocity" not in feed.see().state
-    with pytest.raises(KeyError, match="not looked at"):
-        feed.buffers.base_odometry(odometry(at(0), 0.0, 0.0), at(0))
+    feed.odometry(-300, 0.1)
+    assert "base/velocity" not in feed.see().state
+    feed.odometry(0, math.nan)
+    feed.see()
+    with pytest.raises(KeyError, match="robot 'franka' has no base"):
+        Feed().buffers.base_odometry(odometry(at(0), 0.0, 0.0), at(0))
 
 
 def test_without_a_base_nobody_can_be_told() -> None:
@@ -129,8 +133,8 @@ def test_a_window_has_the_velocity_of_each_time() -> None:
         feed.gripper(ms)
         feed.odometry(ms, ms / 1000)
         if ms >= -10:
-            feed.image("front", ms + 10)
-            feed.image("wrist", ms + 10)
+            feed.image("front", ms + 10, np.roll(PICTURE, ms))
+            feed.image("wrist", ms + 10, np.roll(PICTURE, ms))
     found = assemble_window(feed.buffers, MOBILE, at(320), "lift it", KINEMATICS, wanted, at(-1000))
     assert [seen.stamp_ns for seen in found.observations] == [at(100), at(200), at(300)]
     velocities = [seen.state["base/velocity"][0] for seen in found.observations]

@@ -45,8 +45,7 @@ class InputReport:
 
 
 class PolicyInputs:
-    """Subscribes to the cameras, to the arms' and grippers' states and, where it counts, to the odometry of a
-    robot.
+    """Subscribes to the cameras, to the arms' and grippers' states and to the odometry of a robot.
 
     fresh: set whenever an image has come.
     """
@@ -60,7 +59,7 @@ class PolicyInputs:
         history: History | None,
         base_velocity: bool = False,
     ) -> None:
-        """cameras, history, base_velocity: what the policy looks at; optional: the cameras without which it
+        """cameras, history, base_velocity: what the policy is shown; optional: the cameras without which it
         can do."""
         self._node, self._robot, self._history = node, robot, history
         past_s = history.past_s if history else 0.0
@@ -84,7 +83,7 @@ class PolicyInputs:
             self._poll(JointState, arm.states, partial(self._buffers.joint_states, name))
             if arm.gripper is not None:
                 self._poll(JointState, arm.gripper.states, partial(self._buffers.gripper_states, name))
-        if base_velocity and robot.base is not None:
+        if robot.base is not None:
             self._poll(Odometry, robot.base.odometry, self._buffers.base_odometry)
         self._receiver.start()
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from vla_ros.action.rotations import matrix_to_quaternion
 from vla_ros.errors import Refused
 from vla_ros.observation.buffers import ObservationBuffers
+from vla_ros.observation.driven import Driven
 from vla_ros.observation.ring import MS, Ring
 from vla_ros.robot.channels import BASE_VELOCITY
 from vla_ros.robot.config import Robot
@@ -96,7 +97,7 @@ def observation_at(
             raise Refused("incomplete", f"{widths.stream}: nothing from before the images yet")
         stamps[widths.stream] = sample[0]
         state[f"{name}/gripper"] = np.array([sample[1]])
-    if buffers.odometry is not None:
+    if buffers.tells_base_velocity and buffers.odometry is not None:
         stamps[buffers.odometry.stream], state[BASE_VELOCITY] = velocity_at(buffers.odometry, stamp_ns)
     return Observation(images=images, state=state, prompt=prompt, stamps_ns=stamps, stamp_ns=stamp_ns)
 
@@ -138,7 +139,7 @@ def joints_at(ring: Ring[FloatArray], stamp_ns: int, skew_ns: int) -> tuple[int,
     return nearest[0], _on_line(before, after, stamp_ns)
 
 
-def velocity_at(ring: Ring[FloatArray], stamp_ns: int) -> tuple[int, FloatArray]:
+def velocity_at(ring: Ring[Driven], stamp_ns: int) -> tuple[int, FloatArray]:
     """(stamp, float64 [2]) of the last velocity that was measured before `stamp_ns`.
 
     Held, not interpolated: at the 20 Hz of a base the newest image has no odometry after it yet, and a slope
@@ -157,7 +158,7 @@ def velocity_at(ring: Ring[FloatArray], stamp_ns: int) -> tuple[int, FloatArray]
             f"{ring.stream}: the last sample on {ring.topic} before the images is older than they are by "
             f"{age / MS:.0f} ms, at most {ring.max_age_ns / MS:.0f} ms is allowed (max_age_ms)",
         )
-    return sample
+    return sample[0], sample[1].velocity
 
 
 def _around(ring: Ring[FloatArray], stamp_ns: int) -> tuple[Sample | None, Sample | None]:

@@ -23,6 +23,7 @@ from vla_ros.observation.decode import (
     decode_joint_state,
     decode_odometry,
 )
+from vla_ros.observation.driven import Driven, driven, way_at
 from vla_ros.observation.frozen import MOVED, STAMPED_LATE_NS, FrozenPicture
 from vla_ros.observation.ring import MS, Ring
 from vla_ros.observation.shown import Shown, check_size
@@ -45,9 +46,9 @@ class ObservationBuffers:
     """All the streams that one robot's observations are made of.
 
     cameras {camera: ring of frames}, joints {arm: ring of float64 [J], in the YAML's order},
-    grippers {arm: ring of widths in m}, odometry (ring of float64 [2], m/s and rad/s; None where it is not
-    looked at). Messages go in as CDR bytes and never raise: what is wrong with
-    a stream is said by `check`, when an observation is wanted.
+    grippers {arm: ring of widths in m}, odometry (ring of `Driven`; None without a base). Messages go in as
+    CDR bytes and never raise: what is wrong with a stream is said by `usable`, when an observation is wanted.
+    tells_base_velocity: whether an observation holds the base's velocity, and is not made without odometry.
     """
 
     def __init__(
@@ -62,8 +63,9 @@ class ObservationBuffers:
         do. past_s: how long before the present it wants to see (`vla_ros.observation.history`).
 
         base_velocity: whether it is told how fast the robot's base moves. Where it is not, odometry does not
-        stand in the way of an observation: nothing here refers to it, unlike joint states, which say where
-        tools and wrist cameras are. (Whether the base may be driven without is control_node's to say.)
+        stand in the way of an observation: all that it then says is whether a camera should have seen
+        something move, unlike joint states, which say where tools and wrist cameras are. (Whether the base
+        may be driven without is control_node's to say.)
         Raises ContractError where the robot has no base.
         """
         self._robot = robot
@@ -80,17 +82,20 @@ class ObservationBuffers:
             if arm.gripper is not None:
                 self.grippers[name] = _state_ring(f"{name}/gripper_states", arm.gripper.states, past_s)
                 self._stamps[f"{name}/gripper_states"] = Stamps(arm.gripper.states)
-        self.odometry: Ring[FloatArray] | None = None
-        if base_velocity:
-            if robot.base is None:
+        self.odometry: Ring[Driven] | None = None
+        self.tells_base_velocity = base_velocity
+        if robot.base is None:
+            if base_velocity:
                 raise ContractError(f"policy: is told how fast a base moves; robot '{robot.name}' has none")
+        else:
             self.odometry = _state_ring("base/odometry", robot.base.odometry, past_s)
             self._stamps["base/odometry"] = Stamps(robot.base.odometry)
         self._encodings: dict[str, str] = {}
         self._pictures = {name: FrozenPicture() for name in cameras}
         self._shown = {name: Shown(f"camera/{name}", robot.cameras[name]) for name in cameras}
-        # {camera: where the arms were when its picture was new}
+        # {camera: where the arms were when its picture was new}, and how far the base had driven by then.
         self._began: dict[str, dict[str, FloatArray]] = {}
+        self._began_way: dict[str, FloatArray] = {}
         self._jumped_ns = 0
 
     @property
@@ -108,7 +113,7 @@ class ObservationBuffers:
             picture.clear()
         for shown in self._shown.values():
             shown.clear()
-        self._began.clear()
+        self._begin_anew()
         self._jumped_ns = 0
         self._encodings.clear()
 
@@ -132,6 +137,7 @@ class ObservationBuffers:
             ring.push(frame.stamp_ns, frame, now_ns)
             if self._pictures[name].add(cdr, frame.stamp_ns):
                 self._began.pop(name, None)
+                self._began_way.pop(name, None)
 
     def camera_info(self, name: str, cdr: bytes) -> None:
         """A sensor_msgs/CameraInfo of camera `name`, which is needed where the YAML says undistort."""
@@ -146,11 +152,14 @@ class ObservationBuffers:
         """The cameras to look at now: all of them but the optional ones that fail.
 
         Raises Refused where the newest sample of any other stream must not be used, as `Ring.check` says, and
-        "frozen" where a camera has sent the very same picture for longer than its max_age while an arm moved.
+        "frozen" where a camera has sent the very same picture for longer than its max_age while an arm or the
+        base moved.
         """
         missing = set()
         checks: list[tuple[str, Callable[[], None]]] = [
-            (ring.stream.removeprefix("camera/"), partial(ring.check, now_ns)) for ring in self.rings.values()
+            (ring.stream.removeprefix("camera/"), partial(ring.check, now_ns))
+            for ring in self.rings.values()
+            if ring is not self.odometry or self.tells_base_velocity
         ]
         checks += [(name, partial(self._check_picture, name)) for name in self.cameras]
         for name, check in checks:
@@ -167,24 +176,51 @@ class ObservationBuffers:
     def _check_picture(self, name: str) -> None:
         ring, picture = self.cameras[name], self._pictures[name]
         newest = ring.samples[-1][0]
-        if newest - STAMPED_LATE_NS <= self._jumped_ns:
+        until = newest - STAMPED_LATE_NS
+        if until <= self._jumped_ns:
             return
-        now = self._joints_near(newest - STAMPED_LATE_NS)
-        if now is None:
-            return
-        if name not in self._began:
-            # Where joint states are missing from then (they were refused, say) it counts from now.
-            since = max(picture.since_ns, self._jumped_ns)
-            self._began[name] = self._joints_near(since) or now
-        began = self._began[name]
-        moved = max((float(np.max(np.abs(now[arm] - began[arm]))) for arm in now), default=0.0)
+        since = max(picture.since_ns, self._jumped_ns)
+        arm = self._arm_moved(name, since, until)
+        forward, turned = self._base_moved(name, since, until)
         still_ns = newest - picture.since_ns
-        if still_ns > ring.max_age_ns and moved > MOVED:
+        if still_ns > ring.max_age_ns and max(arm, forward, turned) > MOVED:
+            base = f"base drove {forward:.3f} m and turned by {turned:.3f} rad"
+            moved = f"arm moved by {arm:.3f} rad" if arm > MOVED else base
             raise Refused(
                 "frozen",
-                f"{ring.stream}: the same picture on {ring.topic} for {still_ns / MS:.0f} ms, though the arm "
-                f"moved by {moved:.3f} rad; look at the camera's driver, or where the camera looks",
+                f"{ring.stream}: the same picture on {ring.topic} for {still_ns / MS:.0f} ms, though the "
+                f"{moved}; look at the camera's driver, or where the camera looks",
             )
+
+    def _arm_moved(self, camera: str, since_ns: int, until_ns: int) -> float:
+        """By how much the joint that moved most did, rad, from when the camera's picture was new."""
+        now = self._joints_near(until_ns)
+        if now is None:
+            return 0.0
+        if camera not in self._began:
+            # Where joint states are missing from then (they were refused, say) it counts from now.
+            self._began[camera] = self._joints_near(since_ns) or now
+        began = self._began[camera]
+        return max((float(np.max(np.abs(now[arm] - began[arm]))) for arm in now), default=0.0)
+
+    def _base_moved(self, camera: str, since_ns: int, until_ns: int) -> tuple[float, float]:
+        """How far the base drove and turned meanwhile, m and rad."""
+        ring = self.odometry
+        if ring is None or not ring.samples:
+            return 0.0, 0.0
+        if camera not in self._began_way:
+            # Not the last one before: within a period a base brakes on a way that counts.
+            if (began := way_at(ring, since_ns)) is None:
+                return 0.0, 0.0
+            self._began_way[camera] = began
+        now = way_at(ring, min(until_ns, ring.samples[-1][0]))
+        assert now is not None
+        forward, turned = np.abs(now - self._began_way[camera]).tolist()
+        return forward, turned
+
+    def _begin_anew(self) -> None:
+        self._began.clear()
+        self._began_way.clear()
 
     def _note_jump(self, arm: str) -> None:
         """Where joint states jump (an encoder's glitch, a scene that is set anew) nothing has moved that a
@@ -196,7 +232,7 @@ class ObservationBuffers:
         fastest = FASTER * max(self._robot.arms[arm].limits.velocity)
         if np.max(np.abs(q - was)) > JUMP + fastest * (when - before) / 1e9:
             self._jumped_ns = when
-            self._began.clear()
+            self._begin_anew()
 
     def _joints_near(self, stamp_ns: int) -> dict[str, FloatArray] | None:
         """{arm: joints at `stamp_ns`, about}; None where one said nothing about then."""
@@ -224,16 +260,17 @@ class ObservationBuffers:
         self._push(self.grippers[arm], cdr, now_ns, gripper.joints, value)
 
     def base_odometry(self, cdr: bytes, now_ns: int) -> None:
-        """An Odometry of the base arrives now. KeyError where it is not looked at."""
+        """An Odometry of the base arrives now. KeyError without a base."""
         ring = self.odometry
         if ring is None:
-            raise KeyError("the base's odometry is not looked at")
+            raise KeyError(f"robot '{self._robot.name}' has no base")
         try:
             sample = decode_odometry(cdr)
         except Refused as error:
             ring.refuse(Refused(error.reason, f"{ring.stream}: on {ring.topic}: {error}"))
         else:
-            ring.push(self._stamps[ring.stream].of(sample.stamp_ns, now_ns), sample.velocity, now_ns)
+            stamp_ns = self._stamps[ring.stream].of(sample.stamp_ns, now_ns)
+            ring.push(stamp_ns, driven(ring, stamp_ns, sample.velocity), now_ns)
 
     def _push(
         self,

@@ -1,16 +1,16 @@
 """Does a camera still look, or does its driver send one picture again and again with new stamps?
 
 A still scene gives the same picture too where a camera has no noise (a rendered one, a strong codec). So a
-picture only counts as frozen when an arm has moved meanwhile.
+picture only counts as frozen when an arm or the base has moved meanwhile.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# A camera that sees an arm move this far, rad, does not give the very same bytes.
+# A camera that sees an arm move this far, rad, or the base, m or rad, does not give the very same bytes.
 MOVED = 0.02
-# Drivers that stamp pictures when they arrive are late by this at most: what the arm did in the last moments
+# Drivers that stamp pictures when they arrive are late by this at most: what moved in the last moments
 # need not be seen yet.
 STAMPED_LATE_NS = 50_000_000
 # CDR encapsulation and the header's stamp, which differ or not whatever the picture is.
