@@ -202,6 +202,14 @@ def test_numbers_of_several_publishers_tell_no_loss(
     time.sleep(0.3)
     assert (recorder.lost, recorder.not_counted) == (0, ())
     recorder.finish({})
+    # Nor does what was published between two files.
+    late(joint_state(5, ["arm/joint1"], [5.0]))
+    time.sleep(0.1)
+    recorder.begin(tmp_path / "next.mcap")
+    late(joint_state(6, ["arm/joint1"], [6.0]))
+    time.sleep(0.3)
+    assert (recorder.lost, recorder.not_counted) == (0, ())
+    recorder.finish({})
     recorder.begin(tmp_path / "both.mcap")
     for k in range(5):
         late(joint_state(k, ["arm/joint1"], [float(k)]))
