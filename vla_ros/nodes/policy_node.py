@@ -132,6 +132,7 @@ class PolicyNode(ManagedNode):
         self._report.diagnostics.value("policy_sha256", sha256_of(self._bundle.path(MANIFEST)))
         self._report.diagnostics.value("providers", ", ".join(self._policy.providers))
         self._report.status("inactive")
+        self._report.prompt(self._wanted.now.prompt)
         self._inference = Inference(
             self._wanted,
             ChunkMaker(self._bundle, self._robot, self._preprocessor, self._policy, self._report.diagnostics),
@@ -182,13 +183,19 @@ class PolicyNode(ManagedNode):
     # --- callbacks (executor's thread) ------------------------------------------------------------
 
     def _on_prompt(self, message: String) -> None:
-        self._wanted.prompt(message.data)
+        self._follow(message.data)
         self.get_logger().info(f"prompt: {shown(message.data)}")
         try:
             self._check_prompt(message.data)
         except Refused as error:
             if self._report is not None:
                 self._report.refused(error)
+
+    def _follow(self, prompt: str) -> None:
+        """Let this be the prompt in force, and say so."""
+        self._wanted.prompt(prompt)
+        if self._report is not None:
+            self._report.prompt(prompt)
 
     def _on_source(self, message: String) -> None:
         """Who commands the robot: while it is not the policy, no chunk of it is being carried out."""
@@ -206,7 +213,7 @@ class PolicyNode(ManagedNode):
         except VlaRosError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if "prompt" in changes:
-            self._wanted.prompt(changes["prompt"])
+            self._follow(changes["prompt"])
         if self._policy is not None and pace.mode != self._wanted.now.pace.mode:
             self._say_what_rtc_is(pace)
         self._wanted.pace(pace)

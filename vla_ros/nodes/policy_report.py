@@ -1,8 +1,12 @@
-"""What policy_node tells of itself: /diagnostics, vla/policy_status and the log.
+"""What policy_node tells of itself: /diagnostics, vla/policy_status, vla/policy_prompt and the log.
 
 vla/policy_status (std_msgs/String) says what it does: `inactive`, `ready` (not started), `running`,
 `waiting: <reason>` (input that has not come yet), `refused: <reason>`. Its publisher's liveliness ends with
 the process, which tells a subscriber that asks for the same lease of the process's end within that time.
+
+vla/policy_prompt (std_msgs/String) is the prompt in force, whole, whether it came on vla/prompt or as a
+parameter. It is a topic of its own: of two latched publishers on vla/prompt whoever subscribes later, a
+policy_node that is started anew among them, would get both prompts in any order.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from std_msgs.msg import String
 from vla_ros.errors import Refused
 from vla_ros.nodes.diagnostics import ERROR, OK, WARN, DiagnosticsPublisher
 from vla_ros.nodes.policy_inputs import InputReport
-from vla_ros.nodes.qos import STATUS_QOS, STATUS_TOPIC
+from vla_ros.nodes.qos import LATCHED, STATUS_QOS, STATUS_TOPIC
 from vla_ros.policy.trigger import Pace
 
 LOG_PERIOD_S = 1.0
@@ -36,6 +40,7 @@ class PolicyReport:
         self._logged: dict[str, float] = {}
         self._arrivals: deque[tuple[float, dict[str, int]]] = deque()
         self._publisher = node.create_publisher(String, STATUS_TOPIC, STATUS_QOS)
+        self._prompts = node.create_publisher(String, "vla/policy_prompt", LATCHED)
         self.diagnostics = DiagnosticsPublisher(node, refresh)
 
     def status(self, text: str) -> None:
@@ -43,6 +48,10 @@ class PolicyReport:
         if text != self._status:
             self._status = text
             self._publisher.publish(String(data=text))
+
+    def prompt(self, text: str) -> None:
+        """Publish the prompt in force, empty where there is none."""
+        self._prompts.publish(String(data=text))
 
     def published(self) -> None:
         """A chunk went out."""
@@ -100,6 +109,7 @@ class PolicyReport:
         """Stop publishing."""
         self.diagnostics.destroy()
         self._node.destroy_publisher(self._publisher)
+        self._node.destroy_publisher(self._prompts)
 
 
 def shown(prompt: str) -> str:

@@ -31,6 +31,7 @@ ESTOP = "/vla/estop"
 DIAGNOSTICS = "/diagnostics"
 TASK = "/sim_node/task"
 POLICY_STATUS = "/vla/policy_status"
+POLICY_PROMPT = "/vla/policy_prompt"
 CONTROL_STATUS = "/vla/control_status"
 
 
@@ -107,6 +108,7 @@ def recorded_topics(robot: Robot, namespace: str = "/") -> tuple[RecordedTopic, 
         _latched(POLICY_STATUS, "std_msgs/msg/String"),
         _latched(INTERVENTION, "std_msgs/msg/String"),
         _latched(PROMPT, "std_msgs/msg/String"),
+        _latched(POLICY_PROMPT, "std_msgs/msg/String"),
         _latched(ESTOP, "std_msgs/msg/Bool"),
         _latched(TASK, "std_msgs/msg/String"),
     ]
