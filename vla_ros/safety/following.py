@@ -63,7 +63,7 @@ class FollowWatch:
     def look(self, now_ns: int, sent: FloatArray, measured: Measured) -> None:
         """Take what is sent at this time, [J] rad, and the newest joint states. For every tick."""
         silent_ns = 0 if self._stamp_ns is None else measured.stamp_ns - self._stamp_ns
-        if self._stamp_ns is None or not 0 <= silent_ns <= SPAN_NS or now_ns < self._looked_ns:
+        if self._stamp_ns is None or not 0 <= silent_ns <= SPAN_NS:
             # While nothing was measured it may have moved, and come back.
             self._begin(now_ns, sent, measured)
             return
