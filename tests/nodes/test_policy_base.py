@@ -10,7 +10,7 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
-from tests.declared_bundle import fields_with, write_declared_bundle
+from tests.declared_bundle import HISTORY, fields_with, write_declared_bundle
 from tests.mobile_base import BASE_ACTION, BASE_STATE, mobile_fields
 from tests.nodes.policy_graph import PolicyGraph
 from tests.nodes.test_policy_node import CHANNELS, READY, parameters
@@ -26,15 +26,17 @@ pytestmark = pytest.mark.graph
 MEASURED = (0.2, -0.4)
 
 
+@pytest.mark.parametrize("frames", [1, 3])
 def test_a_policy_sees_how_fast_the_base_moves_and_says_how_fast_it_shall(
-    ros_domain: int, start_process: Starter, tmp_path: Path
+    ros_domain: int, start_process: Starter, tmp_path: Path, frames: int
 ) -> None:
     """The tiny network is linear in its state: what it adds to each column is known."""
     robot = mobile_fields()
     robot["arms"]["arm"]["urdf"] = str(ROOT / "robot_configs" / robot["arms"]["arm"]["urdf"])
     file = tmp_path / "mobile.yaml"
     file.write_text(yaml.safe_dump(robot))
-    fields = fields_with(state=[BASE_STATE])
+    past = {"history": {**HISTORY, "frames": frames}} if frames > 1 else {}
+    fields = fields_with(state=[BASE_STATE], **past)
     fields["outputs"]["action"] = [*fields["outputs"]["action"], BASE_ACTION]
     fields["normalisation"]["action"] = {"kind": "none"}
     fields["sampler"]["steps"] = 1  # the chunk then does not hang on the noise
@@ -44,7 +46,7 @@ def test_a_policy_sees_how_fast_the_base_moves_and_says_how_fast_it_shall(
         for item in onnx.load(bundle.directory / "prefix.onnx").graph.initializer
         if item.name == "state.w"
     )
-    added = (np.array(MEASURED) @ weights).reshape(16, 12)[:, 10:]
+    added = (np.tile(MEASURED, frames) @ weights).reshape(16, 12)[:, 10:]
     graph = PolicyGraph(load_robot(file))
 
     def velocities() -> np.ndarray:
