@@ -29,7 +29,9 @@ from trajectory_msgs.msg import JointTrajectory
 
 from tests.support import Starter, ask, wait_for
 from vla_ros.action.message import to_message
+from vla_ros.errors import VlaRosError
 from vla_ros.nodes.qos import LATCHED
+from vla_ros.nodes.recovery import recover, recoveries
 from vla_ros.robot.channels import joint_channels
 from vla_ros.robot.load import load_robot
 from vla_ros.types import ActionChunk
@@ -64,6 +66,7 @@ class Graph:
         self.file = file
         self.home = np.array(load_robot(file).arms["arm"].home)
         self.target = self.home
+        self.chunks_come = True
         self.q = self.home
         self.sources: list[str] = []
         self.context = Context()
@@ -108,6 +111,8 @@ class Graph:
 
     def _send(self) -> None:
         # From where the arm is, at 0.5 rad/s and slower.
+        if not self.chunks_come:
+            return
         now = self.node.get_clock().now().nanoseconds
         due = now + np.arange(1, 21) * 100 * MS
         rows = self.q + np.linspace(0.05, 1.0, 20)[:, None] * np.clip(self.target - self.q, -1.0, 1.0)
@@ -187,6 +192,29 @@ def test_a_reflex_is_noticed_in_a_slow_motion_long_before_the_command_is_far(gra
     graph.control.wait_for_text("fr3_joint7 was sent 0.", 5.0)
     assert "no joint of the arm moved though joint states come" in graph.control.output
     assert "rad from its command" not in graph.control.output
+
+
+def test_a_recovery_ends_where_the_robot_is_started_meanwhile(graph: Graph) -> None:
+    """Nothing is commanded while control_node waits for a chunk, and the first one would be followed."""
+    graph.chunks_come = False
+    found = recoveries(load_robot(graph.file))
+    told: list[str] = []
+
+    def start_it(text: str) -> None:
+        told.append(text)
+        wait_for(lambda: graph.call("control_node/start").success, 20.0, "a start")
+
+    for told_before in (1, 0):
+        with pytest.raises(
+            VlaRosError, match=r"control_node is in mode 'waiting', expected 'idle' or 'estop'"
+        ):
+            recover(graph.node, found, start_it)
+        # The second time it waits from the beginning.
+        assert len(told) == told_before
+        told.clear()
+    graph.chunks_come = True
+    graph.target = graph.home + np.array([0.2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    wait_for(graph.is_there, 20.0, "the controllers to have been left alone")
 
 
 def test_what_lets_go_of_an_arm_is_asked_for(start_process: Starter, ros_domain: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,38 @@ def test_an_arm_in_another_mode_is_not_started_and_not_let_go(tmp_path: Path) ->
         assert not arm.asked and not arm.heard
         arm.registers["Operating_Mode"] = 3
         graph.start()
+
+
+def test_no_step_is_taken_after_the_emergency_stop_is_pressed(tmp_path: Path) -> None:
+    with vendor_graph(tmp_path, "widowx") as graph:
+        (arm,) = graph.arms.values()
+        assert isinstance(arm, InterbotixArm)
+        graph.start()
+        assert graph.call("stop").success
+        arm.go()
+        wait_for(lambda: not graph.call("start").success, 10.0, "the driver to be missed")
+        arm.come_back()
+        arm.on, arm.slow_s = False, 4.0
+        arm.asked.clear()
+        press = graph.node.create_publisher(Bool, "vla/estop", 10)
+        wait_for(press.get_subscription_count, 10.0, "control_node to listen")
+        said: list[Any] = []
+        starting = threading.Thread(target=lambda: said.append(graph.call("start")))
+        starting.start()
+        # While the arm's profile is being taken off: the gripper's mode and torque would follow.
+        wait_for(lambda: arm.asked, 20.0, "the first step")
+        press.publish(Bool(data=True))
+        # It is logged at once, though the driver takes its time to answer.
+        graph.process.wait_for_text("emergency stop: pressed on vla/estop", 2.5)
+        starting.join(15.0)
+        assert not said[0].success and "cannot start: emergency stop pressed" in said[0].message
+        time.sleep(3.0)
+        assert len(arm.asked) == 1 and not arm.on
+        assert graph.sources[-1] == "estop"
+        arm.slow_s = 0.0
+        assert graph.call("reset").success
+        graph.start()
+        assert arm.on
 
 
 def test_a_driver_that_comes_back_is_prepared_anew_before_anything_is_sent(tmp_path: Path) -> None:

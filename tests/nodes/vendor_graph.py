@@ -108,6 +108,8 @@ class InterbotixArm(VendorArm):
         entry, single = arm.drivers.interbotix, self._gripper.interbotix
         assert entry is not None and single is not None
         self.on = False
+        # How long each of its services takes to answer.
+        self.slow_s = 0.0
         # Of the arm's six motors: xsarm_control's mode file.
         self.registers = {"Operating_Mode": 3, "Profile_Velocity": 2000}
         self._listen(JointGroupCommand, entry.topic, self._group)
@@ -152,6 +154,7 @@ class InterbotixArm(VendorArm):
 
     def _set(self, request: RegisterValues.Request, response: RegisterValues.Response) -> Any:
         self.asked.append(request)
+        time.sleep(self.slow_s)
         self.registers[request.reg] = request.value
         return response
 

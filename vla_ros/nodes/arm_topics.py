@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from math import isfinite
@@ -150,11 +151,11 @@ class ArmTopics:
         topic = self._arm.gripper.states.topic
         return f"{self._name}: the gripper's width is not known; is {topic} being published?"
 
-    def prepare(self) -> None:
+    def prepare(self, look: Callable[[], None]) -> None:
         """Take the driver's steps before its first command where it has not had them; waits. Raises
-        VlaRosError where one fails."""
+        VlaRosError where one fails, and what `look` raises, see `take_steps`."""
         if not self.ready:
-            take_steps(self._node, self._start_steps)
+            take_steps(self._node, self._start_steps, look)
             self.ready = True
 
     def driver_gone(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -81,11 +82,11 @@ class BaseTopics:
         text = unheard(self._node, self._publisher)
         return [text] if text else []
 
-    def prepare(self) -> None:
+    def prepare(self, look: Callable[[], None]) -> None:
         """Take the driver's steps before its first command where it has not had them; waits. Raises
-        VlaRosError where one fails."""
+        VlaRosError where one fails, and what `look` raises, see `take_steps`."""
         if not self.ready:
-            take_steps(self._node, self._start_steps)
+            take_steps(self._node, self._start_steps, look)
             self.ready = True
 
     def driver_gone(self) -> None:

@@ -13,7 +13,7 @@ from vla_ros.nodes.base_topics import BaseTopics
 from vla_ros.nodes.lifecycle import same_name_nodes
 from vla_ros.nodes.requests import Requests
 from vla_ros.nodes.watchdogs import Watchdogs
-from vla_ros.safety.modes import IDLE, TRANSITIONS
+from vla_ros.safety.modes import ESTOP, IDLE, TRANSITIONS
 from vla_ros.safety.supervisor import Supervisor
 
 # So long is waited for a driver that subscribes to the commands, before a start is refused.
@@ -41,7 +41,13 @@ def make_ready(
     requests: Requests,
 ) -> None:
     """See that arms and base may be commanded, and take their drivers' first steps where they are due; waits.
-    Raises VlaRosError, which says what is in the way."""
+    Raises VlaRosError, which says what is in the way; an emergency stop meanwhile is, at once: what it logged
+    is written by the thread that waits here."""
+
+    def look() -> None:
+        if supervisor.mode == ESTOP:
+            raise VlaRosError(f"cannot {what}: emergency stop pressed; reset first. No further step is taken")
+
     _require_drivers(watchdogs, what)
     due = [part for part in parts if not part.ready]
     if due:
@@ -51,7 +57,7 @@ def make_ready(
     if what in TRANSITIONS[supervisor.mode]:  # or it is refused
         _require_grippers(parts, what)
     for part in due:
-        part.prepare()
+        part.prepare(look)
 
 
 def _require_drivers(watchdogs: Watchdogs, what: str) -> None:

@@ -4,7 +4,7 @@ reached, one after the other."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from action_msgs.msg import GoalStatus
@@ -27,32 +27,37 @@ DISCOVERED_S = 0.5
 _LOOK_S = 0.01
 
 
-def take_steps(node: Node, steps: Iterable[StartStep | Goal]) -> None:
+def take_steps(node: Node, steps: Iterable[StartStep | Goal], look: Callable[[], None]) -> None:
     """Take a driver's steps; waits for each, on any thread (where there are goals, while another spins the
     node). Raises VlaRosError, which says which one failed and why: the service is not there, does not answer
-    or says no; nobody listens to the message; the goal is not reached."""
+    or says no; nobody listens to the message; the goal is not reached.
+
+    look: called before each step and all the while, every 10 ms; where it raises nothing more is asked. What
+    has been asked is not taken back: the driver still does it.
+    """
     for step in steps:
+        look()
         node.get_logger().info(step.what)
         if isinstance(step, Call):
-            take_steps(node, step.then(_call(node, step)))
+            take_steps(node, step.then(_call(node, step, look)), look)
         elif isinstance(step, Goal):
-            _reach(node, step)
+            _reach(node, step, look)
         else:
-            _send(node, step)
+            _send(node, step, look)
 
 
-def _call(node: Node, step: Call) -> Any:
+def _call(node: Node, step: Call, look: Callable[[], None]) -> Any:
     # Read here and not by the executor, which waits for us where this is part of a service it serves.
     client: Any = node.create_client(step.service_type, step.service, callback_group=never_executed())
     try:
-        if not _becomes_true(client.service_is_ready, PRESENT_S):
+        if not _becomes_true(client.service_is_ready, PRESENT_S, look):
             raise VlaRosError(
                 f"cannot {step.what}: no service {step.service}. Is the robot's driver running?"
             )
-        time.sleep(DISCOVERED_S)
+        _becomes_true(_never, DISCOVERED_S, look)
         with client.handle:
             number = client.handle.send_request(step.request)
-            response = _answer(client, step.service_type, number)
+            response = _answer(client, step.service_type, number, look)
         if response is None:
             raise VlaRosError(f"cannot {step.what}: {step.service} did not answer within {ANSWER_S:.0f} s")
         wrong = step.wrong(response)
@@ -63,9 +68,10 @@ def _call(node: Node, step: Call) -> Any:
         node.destroy_client(client)
 
 
-def _answer(client: Any, service_type: Any, number: int) -> Any:
+def _answer(client: Any, service_type: Any, number: int, look: Callable[[], None]) -> Any:
     deadline = time.monotonic() + ANSWER_S
     while time.monotonic() < deadline:
+        look()
         header, response = client.handle.take_response(service_type.Response)
         if header is not None and response is not None and header.request_id.sequence_number == number:
             return response
@@ -73,19 +79,19 @@ def _answer(client: Any, service_type: Any, number: int) -> Any:
     return None
 
 
-def _reach(node: Node, step: Goal) -> None:
+def _reach(node: Node, step: Goal, look: Callable[[], None]) -> None:
     client: Any = ActionClient(node, step.action_type, step.action)
     try:
-        if not _becomes_true(client.server_is_ready, PRESENT_S):
+        if not _becomes_true(client.server_is_ready, PRESENT_S, look):
             raise VlaRosError(f"cannot {step.what}: no action {step.action}. Is the robot's driver running?")
-        time.sleep(DISCOVERED_S)
+        _becomes_true(_never, DISCOVERED_S, look)
         accepted = client.send_goal_async(step.goal)
-        if not _becomes_true(accepted.done, ANSWER_S):
+        if not _becomes_true(accepted.done, ANSWER_S, look):
             raise VlaRosError(f"cannot {step.what}: {step.action} did not answer within {ANSWER_S:.0f} s")
         if not accepted.result().accepted:
             raise VlaRosError(f"cannot {step.what}: {step.action} refuses the goal")
         reached = accepted.result().get_result_async()
-        if not _becomes_true(reached.done, GOAL_S):
+        if not _becomes_true(reached.done, GOAL_S, look):
             raise VlaRosError(f"cannot {step.what}: {step.action} was not done within {GOAL_S:.0f} s")
         if reached.result().status != GoalStatus.STATUS_SUCCEEDED:
             raise VlaRosError(f"cannot {step.what}: {step.action} gave it up; the driver's log says why")
@@ -93,10 +99,10 @@ def _reach(node: Node, step: Goal) -> None:
         client.destroy()
 
 
-def _send(node: Node, step: Send) -> None:
+def _send(node: Node, step: Send, look: Callable[[], None]) -> None:
     publisher = node.create_publisher(type(step.message), step.topic, 1)
     try:
-        if not _becomes_true(lambda: publisher.get_subscription_count() > 0, PRESENT_S):
+        if not _becomes_true(lambda: publisher.get_subscription_count() > 0, PRESENT_S, look):
             raise VlaRosError(
                 f"cannot {step.what}: nobody subscribes to {step.topic}. Is the robot's driver running?"
             )
@@ -107,9 +113,14 @@ def _send(node: Node, step: Send) -> None:
         node.destroy_publisher(publisher)
 
 
-def _becomes_true(condition: Any, seconds: float) -> bool:
+def _never() -> bool:
+    return False
+
+
+def _becomes_true(condition: Callable[[], bool], seconds: float, look: Callable[[], None]) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
+        look()
         if time.monotonic() > deadline:
             return False
         time.sleep(_LOOK_S)
