@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rclpy
+from trajectory_msgs.msg import JointTrajectory
 
 from tests.nodes.control_graph import ControlGraph, robot_yaml
 from tests.support import Started, Starter, claimed_domain, wait_for
@@ -102,6 +104,21 @@ def test_a_start_with_nobody_but_a_recorder_is_refused(graph: ControlGraph, tmp_
     seen(graph, "record_node")
     text = f"nobody subscribes to {topic(graph)} but record_node, which only listens"
     wait_for(lambda: text in graph.call("start").message, 20.0, "start to be refused")
+
+
+def test_who_listens_to_joint_states_is_no_driver(graph: ControlGraph) -> None:
+    """Piper_ros's launch files have its commands sent on /joint_states, where these listen too."""
+    names = ("joint_state_publisher_gui", "robot_state_publisher", "rosbridge_websocket", "vla_operator")
+    nodes = [rclpy.create_node(name, context=graph.context) for name in names]
+    try:
+        for node in nodes:
+            node.create_subscription(JointTrajectory, topic(graph), lambda _: None, 10)
+        seen(graph, *names)
+        text = f"nobody subscribes to {topic(graph)} but {', '.join(names)}, which only listens"
+        wait_for(lambda: text in graph.call("start").message, 20.0, "start to be refused")
+    finally:
+        for node in nodes:
+            node.destroy_node()
 
 
 def test_a_subscriber_of_any_other_name_is_a_driver(graph: ControlGraph) -> None:

@@ -8,15 +8,20 @@ from typing import Any
 from rclpy.node import Node
 
 # How the names of nodes begin that are known to look on only: ours, rosbag2, what is there to see with, and
-# `ros2 topic echo`. Every other node counts as a driver, one whose name is not known yet too.
+# `ros2 topic echo`; and who listens to /joint_states, where Piper_ros's launch files have its commands sent.
+# Every other node counts as a driver, one whose name is not known yet too.
 LISTENERS = (
     "record_node",
+    "vla_operator",
     "demo_recorder",
     "rosbag2_recorder",
     "rviz",
     "rqt_",
     "plotjuggler",
     "foxglove_bridge",
+    "rosbridge_websocket",
+    "robot_state_publisher",
+    "joint_state_publisher",
     "_ros2cli_",
 )
 
