@@ -78,12 +78,12 @@ class Bench:
                     drivers[name].message(command.motion, pose, command.gripper, command.stamp_ns)
             except Refused as refused:
                 self.refused += 1
-                self.supervisor.unsent()
+                self.supervisor.unsent(self.steady_ns)
                 if not self.supervisor.at_rest:
                     self.supervisor.lose(refused.reason, str(refused), self.now_ns)
                 commands = {}
             if self.too_late:
-                self.supervisor.unsent()
+                self.supervisor.unsent(self.steady_ns)
                 commands = {}
             self.drivers |= {name: drivers[name] for name in commands}
             for name, command in commands.items():

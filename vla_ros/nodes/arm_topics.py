@@ -159,7 +159,8 @@ class ArmTopics:
             self.ready = True
 
     def driver_gone(self) -> None:
-        """The driver was seen gone: what it was told is not known any more."""
+        """The driver was seen gone, or the arm does not follow: whether it still does what it was told is not
+        known any more."""
         self.ready = not self._start_steps
 
     def forget_gripper(self) -> None:

@@ -77,6 +77,11 @@ class BaseTopics:
         """Publish what `message` made."""
         self._publisher.publish(message)
 
+    def stand(self) -> None:
+        """Publish zero: nobody slows the base down any more, and its driver goes on with what it was sent
+        last until it stops just as suddenly. From any thread."""
+        self.send(self._driver.message(np.zeros(2)))
+
     def unheard(self) -> list[str]:
         """A text for each command topic that no driver takes."""
         text = unheard(self._node, self._publisher)
@@ -90,5 +95,6 @@ class BaseTopics:
             self.ready = True
 
     def driver_gone(self) -> None:
-        """The driver was seen gone: what it was told is not known any more."""
+        """The driver was seen gone, or the base does not follow: whether it still does what it was told is
+        not known any more."""
         self.ready = not self._start_steps

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from rclpy.node import Node
@@ -15,7 +15,7 @@ from vla_ros.nodes.diagnostics import DiagnosticsPublisher
 from vla_ros.nodes.output import HandedLog
 from vla_ros.nodes.qos import LATCHED
 from vla_ros.robot.channels import BASE_CHANNELS, WANTED, gripper_channel, joint_channels
-from vla_ros.safety.supervisor import Supervisor
+from vla_ros.safety.supervisor import Event, Supervisor
 from vla_ros.types import BaseCommand, Command
 
 NS = 1_000_000_000
@@ -74,9 +74,9 @@ class CommandReport:
             self._last_words = told
             self._intervention.publish(String(data=", ".join(told)))
 
-    def changes(self, supervisor: Supervisor, now_ns: int) -> None:
-        """Tell what a tick changed."""
-        for event in supervisor.take_events():
+    def changes(self, supervisor: Supervisor, events: Iterable[Event], now_ns: int) -> None:
+        """Tell what a tick changed, and its events."""
+        for event in events:
             if event.kind == "refused_chunk":
                 self.refused_chunk(Refused(event.reason, event.text))
                 continue

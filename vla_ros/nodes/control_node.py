@@ -160,6 +160,8 @@ class ControlNode(ManagedNode):
                 time.sleep(0.01)
         self._stop.set()
         self._thread.join(2.0)
+        if self._thread.is_alive():
+            self._abandon_base()
         self._thread = None
         self._log.flush()
 
@@ -220,6 +222,9 @@ class ControlNode(ManagedNode):
             while self._supervisor.mode == STOPPING and time.monotonic() < deadline:
                 self._watchdogs.look_for_drivers()
                 time.sleep(0.005)
+            if self._supervisor.mode == STOPPING:
+                why = self._supervisor.moves or "its resting place is still being sent"
+                raise VlaRosError(f"{what}: not at rest after {REST_S:g} s: {why}")
         return answer
 
     def _on_chunk(self, cdr: bytes, sent_ns: int | None) -> None:
@@ -266,8 +271,16 @@ class ControlNode(ManagedNode):
         except Exception:
             # The driver brings the arms to rest along the way that its last command holds.
             self.failure = "executor"
-            self.get_logger().fatal(traceback.format_exc())
-            self.ended.set()
+            try:
+                self._abandon_base()
+            finally:
+                self.get_logger().fatal(traceback.format_exc())
+                self.ended.set()
+
+    def _abandon_base(self) -> None:
+        """The commanding thread commands no more: have the base stand, where it was being driven by it."""
+        if self._base is not None and self._supervisor.live:
+            self._base.stand()
 
     def _loop(self) -> None:
         assert self._diagnostics is not None
@@ -327,25 +340,29 @@ class ControlNode(ManagedNode):
         odometry = None if self._base is None else self._base.measured
         commands = supervisor.tick(now_ns, measured, steady_ns, odometry)
         self._send(commands, now_ns, steady_ns)
-        self._report.changes(supervisor, now_ns)
+        events = supervisor.take_events()
+        for event in events:
+            if event.part:
+                self._parts[event.part].driver_gone()
+        self._report.changes(supervisor, events, now_ns)
         self._estopped = supervisor.estop_reason
 
     def _send(self, commands: Mapping[str, Command], now_ns: int, steady_ns: int) -> None:
-        """Send one tick's commands, of all arms and the base or of none."""
+        """Send one tick's commands, of all arms and the base. Or of none: then the base is slowed down."""
         assert self._diagnostics is not None
         base, drive = self._base, self._supervisor.base_command
         try:
             prepared = {name: self._arms[name].message(command) for name, command in commands.items()}
             twist = None if base is None or drive is None else base.message(drive)
         except Refused as refused:
-            self._supervisor.unsent()
+            self._unsent()
             if not self._supervisor.at_rest:
                 self._supervisor.lose(refused.reason, str(refused), now_ns)
             self._diagnostics.count(f"refused_commands.{refused.reason}")
             return
         if commands and time.monotonic_ns() - steady_ns > self._period_ns:
             # Held up on the way: by now the driver brakes, and what was meant for then would be a step.
-            self._supervisor.unsent()
+            self._unsent()
             self._diagnostics.count("commands_too_late")
             return
         for name, each in prepared.items():
@@ -353,6 +370,13 @@ class ControlNode(ManagedNode):
         if base is not None and twist is not None:
             base.send(twist)
         self._report.commands(commands, drive)
+
+    def _unsent(self) -> None:
+        """Take a tick's commands back, and slow the base down: it would drive on as it was sent last."""
+        self._supervisor.unsent(time.monotonic_ns())
+        drive = self._supervisor.base_command
+        if self._base is not None and drive is not None:
+            self._base.send(self._base.message(drive))
 
 
 def main() -> int:

@@ -149,14 +149,15 @@ class Arms:
 
         return self._advance(propose, True, None if ran_out else base_velocity(target))
 
-    def undo(self) -> None:
-        """Take the last tick's steps back: they were not sent."""
+    def unsent(self, steady_ns: int) -> None:
+        """Take the last tick's steps back: they were not sent. Arms' drivers go on to rest; the base slows
+        down, see `BaseLimiter.unsent`, and `driven` is what it is to be sent all the same."""
         for follower in self._followers.values():
             follower.undo()
         for gripper in self._grippers.values():
             gripper.undo()
-        if self._base is not None:
-            self._base.undo()
+        if self._base is not None and self.driven is not None:
+            self.driven = self._base.unsent(steady_ns)
 
     def _advance(
         self, propose: Callable[[str], Proposal], grippers: bool = False, velocity: FloatArray | None = None

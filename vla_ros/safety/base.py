@@ -1,7 +1,8 @@
 """A mobile base: its velocity within limits, tick by tick, and what its odometry says of it.
 
 What is sent is a velocity, and the base's driver keeps it until the next one comes or its own patience is
-over. So there is no way to rest to be sent along, as for arms: to stop is to go on sending, less each tick.
+over. So there is no way to rest to be sent along, as for arms: to stop is to go on sending, less each tick,
+in ticks too whose commands for the arms are not sent.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ SILENT_NS = 200 * MS
 SMALL = 0.1
 # For so long a base may do something else than it is sent: it is heavy, its odometry comes at 20 Hz.
 PATIENCE_NS = 1000 * MS
+# Or it may stand though it was sent more than CLEAR of the velocity limits within PATIENCE_NS for ASKED_NS in
+# all, and had ANSWER_NS more to answer: so pulses count too, and a heavy base has its dead time.
+CLEAR = 2 * SMALL
+ASKED_NS, ANSWER_NS = 350 * MS, 500 * MS
 _STANDING = np.zeros(2)
 
 
@@ -102,6 +107,17 @@ class BaseLimiter:
         """Take the last `follow` back: it was not sent."""
         self.velocity, self._sent_ns = self._before, self._sent_before_ns
 
+    def unsent(self, steady_ns: int) -> Driven | None:
+        """Take the last `follow` back and slow down instead, for the base drives on with what it was sent:
+        to be sent at this monotonic time, however late. None after a silence: what its driver does now is for
+        the next tick to see, and what was right before might push it."""
+        self.undo()
+        if self._sent_ns is None or steady_ns - self._sent_ns > SILENT_NS:
+            return None
+        self._sent_ns = steady_ns
+        self.velocity = self._slower()
+        return Driven(_STANDING, self.velocity)
+
     def _slower(self) -> FloatArray:
         """A tick slower. Both stop together, as late as the one that needs longer: the base keeps its arc."""
         ticks = ticks_to_rest(np.abs(self.velocity), self._change)
@@ -114,8 +130,12 @@ class BaseWatch:
     def __init__(self, base: MobileBase) -> None:
         self._odometry = base.odometry
         self._small = SMALL * np.array(base.limits.velocity)
+        self._clear = CLEAR * np.array(base.limits.velocity)
         self._newest: BaseMeasured | None = None
         self._since_ns: int | None = None
+        self._looked_ns: int | None = None
+        self._asked_since_ns: int | None = None
+        self._due_ns: int | None = None
         self.forget()
 
     @property
@@ -130,7 +150,8 @@ class BaseWatch:
 
     def forget(self) -> None:
         """Compare anew with what is sent: the clock or the world was set, or another stream began."""
-        self._since_ns = None
+        self._since_ns = self._looked_ns = None
+        self._unasked()
 
     def stale(self, now_ns: int) -> str:
         """Why the odometry cannot be acted on, for people; "" if it can."""
@@ -155,26 +176,66 @@ class BaseWatch:
         """What the base does instead of what it is sent, [2] in this tick, for people; "" while it follows.
 
         Looked at over a time in which it has to have come near: all of what it did then lay beyond all that
-        it was sent. So neither a base that is late counts nor a bump.
+        it was sent. So neither a base that is late counts nor a bump. Or it stood though it was asked to move
+        for long enough, and be it in pulses, with all that it was sent on both sides of standing.
         """
         velocity = self.velocity(now_ns)
         if velocity is None:
             self.forget()
             return ""
+        beyond, stood = self._beyond(sent, velocity, now_ns), self._stood(sent, velocity, now_ns)
+        if stood:
+            sent = self._asked
+            self.forget()
+        if not (beyond or stood):
+            return ""
+        if (np.abs(velocity) > np.abs(sent) + self._small).any():
+            why = "is it pushed, does it roll, or does its driver not listen? Stop it at the base itself"
+        else:
+            why = (
+                "are its motors off, its emergency stop pressed, something in the way, or is that too slow "
+                "for its wheels to turn? Start again when it is mended"
+            )
+        return f"the base is at {_text(velocity)} and was sent {_text(sent)}; {why}"
+
+    def _beyond(self, sent: FloatArray, velocity: FloatArray, now_ns: int) -> bool:
+        """Whether for a while all that it did lay beyond all that it was sent."""
         if self._since_ns is None:
             self._since_ns = now_ns
             self._sent = self._did = (np.full(2, np.inf), np.full(2, -np.inf))
         self._sent, self._did = _widened(self._sent, sent), _widened(self._did, velocity)
         if now_ns - self._since_ns < PATIENCE_NS:
-            return ""
+            return False
         self._since_ns = None
         (least, most), (slowest, fastest) = self._sent, self._did
-        if (fastest >= least - self._small).all() and (slowest <= most + self._small).all():
-            return ""
-        return (
-            f"the base is at {_text(velocity)} and was sent {_text(sent)}; are its motors off, its emergency "
-            "stop pressed, or something in the way? Start again when it is mended"
-        )
+        return bool((fastest < least - self._small).any() or (slowest > most + self._small).any())
+
+    def _stood(self, sent: FloatArray, velocity: FloatArray, now_ns: int) -> bool:
+        """Whether it has stood all along though it was asked clearly to move."""
+        passed_ns = 0 if self._looked_ns is None else now_ns - self._looked_ns
+        self._looked_ns = now_ns
+        if (np.abs(velocity) > self._small).any():
+            self._unasked()
+            return False
+        if self._due_ns is not None:
+            return self._newest is not None and self._newest.stamp_ns >= self._due_ns
+        if self._asked_since_ns is not None and now_ns - self._asked_since_ns > PATIENCE_NS:
+            self._unasked()
+        if (np.abs(sent) > self._clear).any():
+            self._asked = sent
+            if self._asked_since_ns is None:
+                self._asked_since_ns = now_ns
+            else:
+                self._asked_ns += passed_ns
+            if self._asked_ns >= ASKED_NS:
+                self._due_ns = now_ns + ANSWER_NS
+        return False
+
+    def _unasked(self) -> None:
+        """Count anew for how long it was asked to move."""
+        self._asked = _STANDING
+        self._asked_ns = 0
+        self._asked_since_ns = self._due_ns = None
 
 
 def _widened(span: tuple[FloatArray, FloatArray], value: FloatArray) -> tuple[FloatArray, FloatArray]:

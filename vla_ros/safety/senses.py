@@ -74,10 +74,15 @@ class Senses:
         if name in self.measured:
             self._following[name].look(stamp_ns, q, self.measured[name])
 
-    def interrupt(self) -> None:
-        """The stream of commands broke off: what was sent no longer tells what is measured."""
+    def unsent(self) -> None:
+        """A tick's commands were not sent. They tell nothing of latencies; but who does not follow is not
+        excused by single ticks in which he was not sent on."""
         for latency in self._latency.values():
             latency.clear_history()
+
+    def interrupt(self) -> None:
+        """The stream of commands broke off: what was sent no longer tells what is measured."""
+        self.unsent()
         for following in self._following.values():
             following.forget()
         if self.base is not None:
@@ -116,25 +121,29 @@ class Senses:
                 return f"{name}: {age_text('joint states', stamp, now_ns)}; is {topic} being published?"
         return ""
 
-    def arm_apart(self, sent: Mapping[str, FloatArray]) -> str:
-        """The joint that is measured furthest from what is sent, {arm: [J] rad}, and how far, for people; ""
-        where none is too far to be following."""
-        furthest, joint = -1.0, ""
+    def arm_apart(self, sent: Mapping[str, FloatArray]) -> tuple[str, str]:
+        """The arm with the joint that is measured furthest from what is sent, {arm: [J] rad}, and how far,
+        for people; ("", "") where none is too far to be following."""
+        furthest, arm, joint = -1.0, "", ""
         for name, q in sent.items():
             apart = np.abs(self.measured[name].q - q)
             worst = int(np.argmax(apart))
             if not apart[worst] <= furthest:
-                furthest, joint = float(apart[worst]), f"{name}: {self._robot.arms[name].joints[worst]}"
+                furthest, arm, joint = float(apart[worst]), name, self._robot.arms[name].joints[worst]
         if furthest <= self._robot.safety.first_command_joint:
-            return ""
-        return f"{joint} is {furthest:.3f} rad from its command"
+            return "", ""
+        return arm, f"{arm}: {joint} is {furthest:.3f} rad from its command"
 
-    def arm_still(self) -> str:
-        """The first arm that does not move with its commands, for people; "" where all do."""
+    def arm_astray(self, sent: Mapping[str, FloatArray]) -> tuple[str, str]:
+        """The first arm that does not follow: that of `arm_apart`, or one that does not move with its
+        commands, and how it is seen, for people; ("", "") where all do."""
+        arm, text = self.arm_apart(sent)
+        if arm:
+            return arm, text
         for name, following in self._following.items():
             if following.still:
-                return f"{name}: {following.still}"
-        return ""
+                return name, f"{name}: {following.still}"
+        return "", ""
 
     def base_moves(self, now_ns: int) -> str:
         """How the base moves, for people; "" where it stands, and where there is none."""

@@ -49,11 +49,13 @@ POLICYS = ("policy_gone", "stale_chunk")
 @dataclass(frozen=True)
 class Event:
     """Something worth counting and telling: `kind` is "refused_chunk", "lost" (a hold), "estop", "fault" (it
-    is given up), "counted" (nothing else follows from it) or "mode"."""
+    is given up), "counted" (nothing else follows from it) or "mode". part: the arm, or "base", that does not
+    follow: what its driver was told before it began, it may not do any more."""
 
     kind: str
     reason: str
     text: str
+    part: str = ""
 
 
 class Supervisor:
@@ -65,6 +67,7 @@ class Supervisor:
 
     hold_reason: "reason: text" of what was lost, while it keeps the arms from following; "" otherwise.
     estop_reason: why, while the emergency stop is latched; "" otherwise.
+    moves: what does not rest yet, for people; "" where all does.
     """
 
     def __init__(self, robot: Robot, kinematics: Mapping[str, Kinematics], scheduler: Scheduler) -> None:
@@ -73,6 +76,7 @@ class Supervisor:
         self.base_command: BaseCommand | None = None
         self.estop_reason = ""
         self.hold_reason = ""
+        self.moves = ""
         self._robot = robot
         self._period_ns = round(1e9 / robot.control.rate_hz)
         self._chunks = Chunks(robot, kinematics, scheduler)
@@ -128,18 +132,18 @@ class Supervisor:
         events, self._events = self._events, []
         return events
 
-    def lose(self, reason: str, text: str, now_ns: int, for_good: bool = False) -> None:
+    def lose(self, reason: str, text: str, now_ns: int, for_good: bool = False, part: str = "") -> None:
         """Take note that something needed is gone: chunks in hand are forgotten, and the arms are brought to
         a hold where they follow the policy or go home. May be called at every tick while it is gone.
 
         for_good: its coming back is not enough to go on. The streams end with the arms at rest, those of an
-        emergency stop too, and only a new start opens them."""
+        emergency stop too, and only a new start opens them. part: see `Event`."""
         if self.mode in (WAITING, POLICY):
             self._chunks.forget(now_ns)
             self.hold_reason = f"{reason}: {text}"
         if for_good:
             self._let_go = self._let_go or self.mode == ESTOP
-            self._step("fault", reason, text)
+            self._step("fault", reason, text, part)
         elif self.mode != HOMING or reason not in POLICYS:
             self._step("lost", reason, text)
         if reason == "driver_gone" and self._arms.at_rest:
@@ -225,11 +229,14 @@ class Supervisor:
         self._after(now_ns)
         return commands
 
-    def unsent(self) -> None:
-        """The last tick's commands came too late to be sent: the driver is on the way to rest that it was
-        given before, and from there it goes on."""
-        self._arms.undo()
-        self._senses.interrupt()
+    def unsent(self, steady_ns: int) -> None:
+        """The last tick's commands were not sent: arms' drivers are on the way to rest that they were given
+        before, and from there they go on. A base drives on: `base_command` is what it is to be sent at once
+        instead, slower than before; None for nothing. steady_ns: the monotonic time by now."""
+        self._arms.unsent(steady_ns)
+        self._senses.unsent()
+        driven = self._arms.driven
+        self.base_command = None if driven is None else driven.command(self._now_ns, self.source)
 
     def _look_at_time(self, now_ns: int, steady_ns: int) -> None:
         wrong = self._clock.look(now_ns, steady_ns)
@@ -260,8 +267,10 @@ class Supervisor:
 
     def _after(self, now_ns: int) -> None:
         """Transitions that depend on where the robot has got to."""
-        stands = self._arms.at_rest and not self._senses.base_moves(now_ns)
-        if not stands:
+        self.moves = self._senses.base_moves(now_ns)
+        if not self._arms.at_rest:
+            self.moves = self.moves or "it is still being slowed down"
+        if self.moves:
             self._moved_ns = now_ns
         if self._home is not None:
             distance = self._home.left(self._arms.q)
@@ -269,7 +278,7 @@ class Supervisor:
                 self._step("arrived", "home", "home is reached")
             elif self._home.over_for(now_ns) > HOME_PATIENCE_NS:
                 self._step("fault", "home_blocked", f"home is not reached: {distance:.3f} rad are left")
-        if (self.mode == STOPPING or self._let_go) and stands:
+        if (self.mode == STOPPING or self._let_go) and not self.moves:
             # Counted and not timed: simulated time may stand still.
             self._rested += 1
             if self._rested > REST_TICKS:
@@ -281,6 +290,7 @@ class Supervisor:
 
     def _watch_state(self, now_ns: int) -> None:
         """What is measured, while it is acted on."""
+        self._watch_base(now_ns)
         if self.mode not in (POLICY, HOMING):
             return
         reason, text = self._senses.stale(now_ns)
@@ -289,26 +299,33 @@ class Supervisor:
             return
         if not self.live:
             return
-        apart, strays = self._senses.arm_apart(self._arms.q) or self._senses.arm_still(), ""
-        if self._senses.base is not None and self.base_command is not None:
-            strays = self._senses.base.strays(self.base_command.sent, now_ns)
-        if apart:
-            text = (
-                f"{apart} though joint states come; is the driver listening, or something in the way? Reset "
-                "and start again when it is mended"
-            )
-            self._events.append(Event("estop", "not_following", text))
+        arm, text = self._senses.arm_astray(self._arms.q)
+        if arm:
+            text += " though joint states come; is the driver listening, or something in the way? Reset and "
+            text += "start again when it is mended"
+            self._events.append(Event("estop", "not_following", text, arm))
             self.request("estop", now_ns, f"not_following: {text}")
             # Nor is it sent there when the driver listens again.
             self._let_go = True
-        elif strays:
-            self.lose("base_not_following", strays, now_ns, for_good=True)
+
+    def _watch_base(self, now_ns: int) -> None:
+        """Whether the base does what it is sent, in every mode: it may roll on though it is to stand."""
+        if self._senses.base is None or self.base_command is None:
+            return
+        reason, text = "base_not_following", self._senses.base.strays(self.base_command.sent, now_ns)
+        if not text:
+            return
+        if "fault" in TRANSITIONS[self.mode]:
+            self.lose(reason, text, now_ns, for_good=True, part="base")
+        elif not self.hold_reason.startswith(reason):
+            self.hold_reason = f"{reason}: {text}"
+            self._events.append(Event("lost", reason, text, "base"))
 
     def _in_the_way(self) -> bool:
         """Whether nothing may be taken up from where the robot says it is; told once."""
         reason, text = "base_moves", self._senses.base_moves(self._now_ns)
         if self.live:
-            reason, text = "joint_states", self._senses.arm_apart(self._arms.q)
+            reason, (_, text) = "joint_states", self._senses.arm_apart(self._arms.q)
             if text:
                 text += "; held until they agree. Where the arm was moved, stop and start again"
         if not text:
@@ -321,11 +338,16 @@ class Supervisor:
             self._events.append(Event("lost", reason, text))
         return True
 
+    def _rolls_on(self) -> bool:
+        """Whether the base moves though it is sent to stand. Not told: it may only be late."""
+        sent = self.base_command
+        return sent is not None and not sent.sent.any() and bool(self._senses.base_moves(self._now_ns))
+
     def _try_to_engage(self, acts_ns: int) -> None:
         target = self._chunks.sample(acts_ns)
         if not self._senses.settled or self._senses.stale(self._now_ns)[0]:
             return
-        if not self._senses.newer_than(self._chunks.since_ns):
+        if not self._senses.newer_than(self._chunks.since_ns) or self._rolls_on():
             return
         if self._in_the_way() or target is None:
             return
@@ -359,13 +381,13 @@ class Supervisor:
             return self._arms.q, "the command being sent"
         return {name: newest.q for name, newest in self._senses.measured.items()}, "the measured state"
 
-    def _step(self, event: str, reason: str, text: str) -> None:
+    def _step(self, event: str, reason: str, text: str, part: str = "") -> None:
         if event not in TRANSITIONS[self.mode]:
             return
         if event != "rested":  # what brought the arms to rest stays true
             self.hold_reason = f"{reason}: {text}" if event in ("lost", "fault") else ""
         self._events.append(
-            Event("mode" if event in ("engaged", "arrived", "rested") else event, reason, text)
+            Event("mode" if event in ("engaged", "arrived", "rested") else event, reason, text, part)
         )
         self._go(event)
 
