@@ -69,8 +69,13 @@ def test_a_base_loads_and_is_commanded_on_its_topic(tmp_path: Path) -> None:
         ),
         (
             {"limits": {"acceleration": [0.05, 1.0]}},
-            "base.limits.acceleration[0]: found 0.05 m/s^2: to stop from 0.5 m/s takes 10 s; expected at "
-            "least 0.125 m/s^2, for a stop within 4 s; raise it, or lower the velocity",
+            "base.limits.acceleration[0]: found 0.05 m/s^2: to stop from 0.5 m/s takes 10 s, and 2.5 m; "
+            "expected at least 0.333 m/s^2, for a stop within 1.5 s; raise it, or lower the velocity",
+        ),
+        (
+            {"limits": {"velocity": [1.0, 0.8], "acceleration": [0.25, 1.0]}},
+            "base.limits.acceleration[0]: found 0.25 m/s^2: to stop from 1 m/s takes 4 s, and 2 m; "
+            "expected at least 0.667 m/s^2, for a stop within 1.5 s; raise it, or lower the velocity",
         ),
         (
             {"limits": {"velocity": [0.5, -0.8]}},

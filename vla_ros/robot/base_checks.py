@@ -8,8 +8,8 @@ from vla_ros.robot.config import MobileBase, Robot
 from vla_ros.robot.topics import tokens
 from vla_ros.robot.yaml_lines import KeyPath, Problem
 
-# A stop is answered when the robot stands, and after 5 s in any case.
-LONGEST_STOP_S = 4.0
+# Of the seconds after a press that a base still goes on, by v^2 / 2a: 0.75 m from 1 m/s in this time.
+LONGEST_STOP_S = 1.5
 _AXES = (("m/s", "m/s^2"), ("rad/s", "rad/s^2"))
 
 
@@ -33,7 +33,7 @@ def base_problems(robot: Robot) -> Iterator[Problem]:
             yield Problem(
                 ("base", "limits", "acceleration", index),
                 f"{acceleration:g} {change}: to stop from {velocity:g} {speed} takes "
-                f"{velocity / acceleration:.3g} s",
+                f"{velocity / acceleration:.3g} s, and {velocity**2 / (2 * acceleration):.3g} {speed[:-2]}",
                 f"at least {velocity / LONGEST_STOP_S:.3g} {change}, for a stop within {LONGEST_STOP_S:g} s",
                 "raise it, or lower the velocity",
             )
