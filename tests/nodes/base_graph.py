@@ -35,13 +35,14 @@ class Slate:
     is pressed; the base follows with a lag.
 
     alive: whether odometry comes; behind_s: how far its stamps are behind the ROS clock; heard: velocities it
-    was sent, float64 [2], with when; asked: for torque.
+    was sent, float64 [2], with when; asked: for torque; runs_away: whether it goes on as it goes, whatever it
+    is sent.
     """
 
     def __init__(self, node: Any) -> None:
         self.alive = True
         self.behind_s = 0
-        self.on = self.pressed = self.refuses = False
+        self.on = self.pressed = self.refuses = self.runs_away = False
         self.heard: list[tuple[float, FloatArray]] = []
         self.asked: list[bool] = []
         self.velocity = np.zeros(2)
@@ -79,7 +80,8 @@ class Slate:
     def _update(self) -> None:
         silent = not self.heard or time.monotonic() - self.heard[-1][0] > 0.3
         drives = self.on and not self.pressed and not silent
-        self.velocity = self.velocity + 0.5 * (np.clip(self._wanted, -1, 1) * drives - self.velocity)
+        if not self.runs_away:
+            self.velocity = self.velocity + 0.5 * (np.clip(self._wanted, -1, 1) * drives - self.velocity)
         if self.alive:
             message = Odometry()
             now = self._node.get_clock().now().nanoseconds
