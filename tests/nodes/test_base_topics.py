@@ -15,7 +15,8 @@ pytest.importorskip("piper_msgs.msg", reason="needs the vendors' message package
 
 import rclpy
 from geometry_msgs.msg import Twist
-from std_msgs.msg import String
+from std_msgs.msg import Bool, String
+from std_srvs.srv import Trigger
 
 from tests.nodes.base_graph import MOST, TOPIC, BaseGraph, base_graph
 from tests.support import wait_for
@@ -123,6 +124,37 @@ def test_a_start_needs_the_base_too(tmp_path: Path) -> None:
         refused("/joystick publishes /mobile_base/cmd_vel")
         teleop.destroy_node()
         wait_for(lambda: call("start").success, 10.0, "start to succeed")
+
+
+def test_a_base_is_not_switched_on_after_the_emergency_stop_is_pressed(tmp_path: Path) -> None:
+    with base_graph(tmp_path) as graph:
+        graph.base.refuses = True
+
+        def refused() -> bool:
+            asked = start.call_async(Trigger.Request())
+            return "Failed to enable" in wait_for(lambda: asked.done() and asked.result(), 30.0).message
+
+        # Known to control_node, and asked once: steps take longer than `ask` waits before it asks again.
+        start = graph.graph.node.create_client(Trigger, "control_node/start")
+        wait_for(start.service_is_ready, 10.0, "the service")
+        time.sleep(0.5)
+        wait_for(refused, 20.0, "everything but the base to be ready")
+        graph.base.refuses, count = False, len(graph.base.asked)
+        press = graph.graph.node.create_publisher(Bool, "vla/estop", LATCHED)
+        wait_for(lambda: press.get_subscription_count() == 2, 10.0, "control_node to listen")
+
+        def steps() -> int:
+            return graph.graph.process.output.count("switch on the base")
+
+        wait_for(lambda: steps() == count, 5.0, "the log")
+        starting = start.call_async(Trigger.Request())
+        # Its service is asked half a second later.
+        wait_for(lambda: steps() > count, 10.0, "the step")
+        press.publish(Bool(data=True))
+        response = wait_for(lambda: starting.done() and starting.result(), 15.0, "an answer")
+        assert not response.success and "emergency stop pressed" in response.message
+        time.sleep(2.0)
+        assert len(graph.base.asked) == count and not graph.base.on
 
 
 def test_a_base_whose_driver_was_gone_is_switched_on_anew(tmp_path: Path) -> None:
