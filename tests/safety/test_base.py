@@ -211,6 +211,15 @@ def test_a_base_stands_while_it_is_slower_than_a_tenth_of_its_limits() -> None:
     assert watch.moves(500 * MS) == "", "not known any more"
 
 
+def test_what_was_measured_before_a_driver_s_patience_was_over_is_not_what_the_base_does_now() -> None:
+    patient = BASE.odometry.model_copy(update={"max_age_ms": 1500.0})
+    watch = BaseWatch(BASE.model_copy(update={"odometry": patient}))
+    assert watch.lately(0) is None
+    watch.take(BaseMeasured(np.ones(2), 1000 * MS))
+    assert watch.lately(1200 * MS) is not None
+    assert watch.lately(1201 * MS) is None and watch.velocity(1201 * MS) is not None
+
+
 def test_odometry_grows_old() -> None:
     watch = BaseWatch(BASE)
     assert watch.stale(0) == "base: no odometry came yet; is /odom being published?"

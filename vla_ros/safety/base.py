@@ -164,6 +164,12 @@ class BaseWatch:
         """The measured velocity [2], m/s and rad/s, None where none is known that is fresh."""
         return None if self._newest is None or self.stale(now_ns) else self._newest.velocity
 
+    def lately(self, now_ns: int) -> FloatArray | None:
+        """The velocity as it is now, [2], None where the newest odometry may be from before a driver lost its
+        patience, fresh or not."""
+        old = self._newest is None or now_ns - self._newest.stamp_ns > SILENT_NS
+        return None if old else self.velocity(now_ns)
+
     def moves(self, now_ns: int) -> str:
         """That the base moves, where nothing is sent to it, for people; "" where it stands, and where that is
         not known."""

@@ -245,7 +245,7 @@ class Supervisor:
             self._senses.forget()
             self.lose("clock", wrong, now_ns)
             self._chunks.forget(now_ns)
-        self._arms.tick(steady_ns, None if self._senses.base is None else self._senses.base.velocity(now_ns))
+        self._arms.tick(steady_ns, None if self._senses.base is None else self._senses.base.lately(now_ns))
         if self._steady_ns is not None and self.live:
             silent_ns = steady_ns - self._steady_ns
             if silent_ns > max(STALLED_NS, 2 * self._period_ns):
