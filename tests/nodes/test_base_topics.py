@@ -221,4 +221,4 @@ def test_the_live_check_looks_at_the_base(tmp_path: Path) -> None:
         assert " Hz, declared 20 Hz" in lines["base.odometry.topic /mobile_base/odom"].found
         assert lines["base.twist.topic /mobile_base/cmd_vel"].ok
         assert lines["base.twist.torque_service /mobile_base/set_motor_torque_status"].ok
-        assert lines["base.odometry velocity"].found == "0 m/s, 0 rad/s"
+        assert lines["base.odometry velocity"].found == "0.000 m/s, 0.000 rad/s"
