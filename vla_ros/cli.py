@@ -199,7 +199,8 @@ def bench(
 
     from vla_ros.benchmarks import bench as benches
 
-    console = Console(highlight=False)
+    # A file has room for a wide table.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     known = benches.names()
     if name not in known:
         for each in known:
