@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rclpy
-import yaml
-from mcap.reader import make_reader
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 
 from tests.recording.messages import franka, image, joint_state, text
+from tests.recording.notes import notes
 from tests.support import wait_for
 from vla_ros.errors import VlaRosError
 from vla_ros.nodes.episode_recorder import EpisodeRecorder, take_stamped
@@ -47,13 +46,6 @@ def recorder(node: Node) -> Iterator[EpisodeRecorder]:
     recorder.start()
     yield recorder
     recorder.close()
-
-
-def notes(file: Path) -> dict[str, str]:
-    with open(file, "rb") as stream:
-        (record,) = [each for each in make_reader(stream).iter_metadata() if each.name == "rosbag2"]
-    found: dict[str, str] = yaml.safe_load(record.metadata["serialized_metadata"])["custom_data"]
-    return found
 
 
 @contextlib.contextmanager

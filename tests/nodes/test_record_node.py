@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import rclpy
-import yaml
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from mcap.reader import make_reader
 from rclpy.context import Context
@@ -22,6 +21,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from tests.recording.messages import franka
+from tests.recording.notes import notes
 from tests.support import Started, Starter, claimed_domain, wait_for
 from vla_ros.nodes.policy_report import shown
 from vla_ros.nodes.qos import LATCHED
@@ -129,13 +129,6 @@ def robot(start_process: Starter, tmp_path: Path) -> Iterator[Robot]:
             yield robot
         finally:
             robot.close()
-
-
-def notes(file: Path) -> dict[str, str]:
-    with open(file, "rb") as stream:
-        (record,) = [each for each in make_reader(stream).iter_metadata() if each.name == "rosbag2"]
-    found: dict[str, str] = yaml.safe_load(record.metadata["serialized_metadata"])["custom_data"]
-    return found
 
 
 def statuses(file: Path) -> list[str]:
